@@ -1,0 +1,54 @@
+"""The Celery app, what beat sends when, and the hooks that carry logs and request ids into tasks.
+
+Two queues, each with its own worker processes: `fast` for samples, ticks and alerts, `long` for dumps and restores,
+so that a dump never starves a sample.
+"""
+
+import logging.config
+import os
+from contextlib import ExitStack
+from typing import Any
+
+from celery import Celery, signals
+from celery.schedules import crontab
+from django.conf import settings
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
+
+from apps.core import context
+
+app = Celery("pulsewatch")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.task_queues = [Queue("fast"), Queue("long")]
+app.autodiscover_tasks()
+app.conf.beat_schedule = {
+    # `expires`: a minute later the sample of the next slot does the same work; an old one would only pile up.
+    "sample every instance": {"task": "health.sample", "schedule": crontab(), "options": {"expires": 50}},
+}
+
+_bound = ExitStack()
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    """Workers and beat log as the web processes do."""
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@signals.before_task_publish.connect
+def _send_request_id(headers: dict[str, Any], **_: Any) -> None:
+    """A task started by a request carries that request's id."""
+    request_id = context.current().request_id
+    if request_id:
+        headers.setdefault("request_id", request_id)
+
+
+@signals.task_prerun.connect
+def _bind_task(task_id: str, task: Any, **_: Any) -> None:
+    _bound.enter_context(context.bind(task_id=task_id, request_id=task.request.get("request_id")))
+
+
+@signals.task_postrun.connect
+def _unbind_task(**_: Any) -> None:
+    _bound.close()

@@ -1,0 +1,172 @@
+"""Strict readers of environment variables.
+
+Every reader answers a usable value even when the variable is wrong, and notes the fault, so that one start reports all
+faults at once. No message ever repeats a value: it may be a secret.
+"""
+
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+import environ
+from environ.fileaware_mapping import FileAwareMapping
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+_HOST = re.compile(r"^(\*|\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])$")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One wrong variable: its name, what is wrong with it, and an example of a right one. Never its value."""
+
+    name: str
+    problem: str
+    example: str
+
+    def __str__(self) -> str:
+        return f"  {self.name}: {self.problem}. Example: {self.name}={self.example}"
+
+
+class Reader:
+    """Reads variables from a mapping; `NAME_FILE` names a file that holds the value of `NAME`."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._environ = environ.Env()
+        self._environ.ENVIRON = FileAwareMapping(env=dict(variables), cache=False)
+        self.faults: list[Fault] = []
+
+    def fault(self, name: str, problem: str, example: str) -> None:
+        """Note what is wrong with a variable."""
+        self.faults.append(Fault(name, problem, example))
+
+    def given(self, name: str) -> bool:
+        """Whether the variable (or its `_FILE` form) is set to something."""
+        return bool(self._variables.get(name) or self._variables.get(f"{name}_FILE"))
+
+    def text(self, name: str, default: str = "", *, example: str, required: bool = False, min_length: int = 0) -> str:
+        """A string, stripped of white space around it; `default` when it is not set."""
+        if not self.given(name):
+            if required:
+                self.fault(name, "is required and not set", example)
+            return default
+        if self._variables.get(name) and self._variables.get(f"{name}_FILE"):
+            self.fault(name, f"is set twice, as {name} and as {name}_FILE; keep one of them", example)
+            return default
+        try:
+            value = str(self._environ.str(name)).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            self.fault(f"{name}_FILE", f"names a file that cannot be read ({reason})", "/run/secrets/name")
+            return default
+        if not value and required:
+            self.fault(name, "is empty", example)
+        elif len(value) < min_length:
+            self.fault(name, f"must have at least {min_length} characters", example)
+        return value
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """true/false, 1/0, yes/no, on/off in any case; anything else is a fault, never silently false."""
+        value = self.text(name, str(default), example="true").lower()
+        if value in TRUE | FALSE:
+            return value in TRUE
+        self.fault(name, "must be true or false", "true")
+        return default
+
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+        """A whole number within bounds, both included."""
+        value = self.text(name, str(default), example=str(default))
+        if re.fullmatch(r"-?\d{1,18}", value) and minimum <= int(value) <= maximum:
+            return int(value)
+        self.fault(name, f"must be a whole number from {minimum} to {maximum}", str(default))
+        return default
+
+    def number(self, name: str, default: float, *, minimum: float, maximum: float) -> float:
+        """A decimal number within bounds, both included."""
+        value = self.text(name, str(default), example=str(default))
+        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) and minimum <= float(value) <= maximum:
+            return float(value)
+        self.fault(name, f"must be a number from {minimum:g} to {maximum:g}", str(default))
+        return default
+
+    def choice(self, name: str, default: str, choices: Collection[str]) -> str:
+        """One of a few words."""
+        value = self.text(name, default, example=default)
+        if value in choices:
+            return value
+        self.fault(name, f"must be one of {', '.join(choices)}", default)
+        return default
+
+    def words(self, name: str, default: str = "", *, example: str) -> list[str]:
+        """A comma-separated list without its empty parts."""
+        value = self.text(name, default, example=example)
+        return [word.strip() for word in value.split(",") if word.strip()]
+
+    def hosts(self, name: str, default: str) -> list[str]:
+        """Host names without scheme, port or path."""
+        example = "pulsewatch.example.com,10.0.0.5"
+        words = self.words(name, default, example=example)
+        if not words or not all(_HOST.match(word) for word in words):
+            self.fault(name, "must be host names without scheme, port or path, separated by commas", example)
+        return words
+
+    def origins(self, name: str) -> list[str]:
+        """Web origins: scheme and host, optionally a port, and nothing behind."""
+        example = "https://pulsewatch.example.com"
+        words = self.words(name, example=example)
+        for word in words:
+            parts = _split(word)
+            bare = parts is not None and not (parts.path or parts.query or parts.fragment or parts.username)
+            if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not bare:
+                self.fault(name, "must be origins such as scheme and host, separated by commas", example)
+                return []
+        return words
+
+    def url(
+        self, name: str, default: str = "", *, schemes: Collection[str], example: str, required: bool = False
+    ) -> str:
+        """A URL of one of the schemes, with a host unless the scheme names a file or a socket."""
+        value = self.text(name, default, example=example, required=required)
+        if not value:
+            return value
+        parts = _split(value)
+        if parts is None or parts.scheme not in schemes:
+            self.fault(name, f"must be a URL that starts with {' or '.join(s + '://' for s in schemes)}", example)
+            return default
+        local = parts.scheme in {"sqlite", "unix"}
+        if (not local and not parts.hostname) or (local and not parts.path.strip("/")):
+            self.fault(name, "is a URL without a path" if local else "is a URL without a host name", example)
+            return default
+        return value
+
+    def database(self, url: str) -> dict[str, object]:
+        """Django's settings for a database URL that `url()` has accepted; user and password are percent-decoded."""
+        return dict(self._environ.db_url_config(url))
+
+    def exit_on_faults(self) -> None:
+        """Print every fault on standard error and end the process with status 1; nothing when all is well."""
+        if self.faults:
+            _exit_with(self.faults)
+
+
+def _exit_with(faults: list[Fault]) -> NoReturn:
+    count = "one setting is" if len(faults) == 1 else f"{len(faults)} settings are"
+    print(f"Pulsewatch cannot start: {count} wrong. Correct them and start again.", file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    print("docs/configure.md explains every variable.", file=sys.stderr)
+    sys.exit(1)
+
+
+def _split(value: str) -> SplitResult | None:
+    """The parts of a URL, or None when it is malformed (unbalanced bracket, port that is no port)."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
