@@ -1,0 +1,58 @@
+"""Writing the audit trail. Every service verb calls `record` inside its own transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.utils import timezone
+
+from apps.core import context
+from apps.core.choices import ActorKind
+from apps.core.models import AuditEntry
+from apps.core.redaction import redact, redact_value
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks for something."""
+
+    kind: ActorKind
+    name: str
+    user_id: int | None = None
+
+    @classmethod
+    def person(cls, user: AbstractBaseUser | AnonymousUser) -> Self:
+        """A signed-in user."""
+        return cls(ActorKind.USER, user.get_username(), user.pk)
+
+    @classmethod
+    def automation(cls, name: str) -> Self:
+        """Pulsewatch itself: beat, a worker, the start-up."""
+        return cls(ActorKind.AUTOMATION, name)
+
+
+def record(
+    *,
+    actor: Actor,
+    action: str,
+    subject: str,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    reason: str = "",
+) -> AuditEntry:
+    """Add one entry. Address and request id come from the running request; secrets are cut out."""
+    now = context.current()
+    return AuditEntry.objects.create(
+        at=timezone.now(),
+        actor_kind=actor.kind,
+        actor=actor.name,
+        user_id=actor.user_id,
+        action=action,
+        subject=subject,
+        ip_address=now.ip_address,
+        request_id=now.request_id or "",
+        reason=redact(reason),
+        before=redact_value(None, dict(before or {})),
+        after=redact_value(None, dict(after or {})),
+    )

@@ -1,0 +1,87 @@
+"""The audit trail and the stop switch."""
+
+from typing import Any, Never, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from apps.core.choices import ActorKind
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Entries can be added and read. Nothing in Pulsewatch changes or removes one."""
+
+    def update(self, **kwargs: Any) -> Never:
+        raise TypeError("audit entries are append-only")
+
+    def delete(self) -> Never:
+        raise TypeError("audit entries are append-only")
+
+    def of(self, subject: str) -> Self:
+        """What was done to one subject, newest first."""
+        return self.filter(subject=subject).order_by("-at", "-pk")
+
+
+class AuditEntry(models.Model):
+    """Who did what to which subject, from where, with the state before and after. Append-only."""
+
+    at = models.DateTimeField("time")
+    actor_kind = models.CharField(max_length=16, choices=ActorKind)
+    actor = models.CharField(max_length=150, help_text="User name, token name, or the automation's name")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    action = models.CharField(max_length=64, help_text="Verb, such as workload.update")
+    subject = models.CharField(max_length=200, help_text="Kind and key, such as workload:app/production")
+    ip_address = models.GenericIPAddressField("address", null=True, blank=True)
+    request_id = models.CharField(max_length=36, blank=True)
+    reason = models.CharField(max_length=500, blank=True)
+    before = models.JSONField(default=dict, blank=True)
+    after = models.JSONField(default=dict, blank=True)
+
+    objects = AuditQuerySet.as_manager()
+
+    class Meta:
+        db_table = "audit_entries"
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit entries"
+        ordering = ("-at", "-pk")
+        indexes = (
+            models.Index(fields=("-at", "-id"), name="idx_audit_entries_at"),
+            models.Index(fields=("subject", "-at"), name="idx_audit_entries_subject"),
+        )
+        constraints = (
+            models.CheckConstraint(condition=Q(actor_kind__in=ActorKind.values), name="audit_entries_actor_kind_known"),
+            models.CheckConstraint(condition=~Q(action="") & ~Q(subject=""), name="audit_entries_says_what"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action} {self.subject}"
+
+    def delete(self, *args: Any, **kwargs: Any) -> Never:
+        raise TypeError("audit entries are append-only")
+
+
+class StopSwitch(models.Model):
+    """While on, no automation changes the world: no scaling, no automatic rollback, no deletion by retention.
+
+    One row, made by the first change; no row means off.
+    """
+
+    SINGLETON = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=SINGLETON, editable=False)
+    on = models.BooleanField(default=False)
+    reason = models.CharField(max_length=500)
+    changed_at = models.DateTimeField()
+    changed_by = models.CharField(max_length=150)
+
+    class Meta:
+        db_table = "stop_switch"
+        verbose_name = "stop switch"
+        verbose_name_plural = "stop switch"
+        constraints = (models.CheckConstraint(condition=Q(id=1), name="stop_switch_is_one_row"),)
+
+    def __str__(self) -> str:
+        return "on" if self.on else "off"
