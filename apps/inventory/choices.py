@@ -1,0 +1,21 @@
+"""The words of the inventory."""
+
+from django.db.models import TextChoices
+
+
+class Platform(TextChoices):
+    """Where a workload runs, and so what can change it. `advisory` is never changed: Pulsewatch only advises."""
+
+    ADVISORY = "advisory"
+    KUBERNETES = "kubernetes"
+    DOCKER = "docker", "Docker"
+    GUNICORN = "gunicorn", "gunicorn on this host"
+    WEBHOOK = "webhook"
+
+
+class MetricsPreset(TextChoices):
+    """Which metric names a service exports; the names are in apps.health.presets."""
+
+    DJANGO = "django", "Django (django-prometheus)"
+    PROCESS = "process", "plain process_* metrics"
+    NONE = "none", "no metrics, readiness only"

@@ -1,0 +1,144 @@
+"""What runs where: Service → Workload (a service in an environment) → Instance (one running copy)."""
+
+from typing import Self
+
+from django.core.validators import MinValueValidator, RegexValidator, URLValidator
+from django.db import models
+from django.db.models import Q
+
+from apps.core.choices import Environment
+from apps.inventory.choices import MetricsPreset, Platform
+
+DEFAULT_SERVICE = "app"  # every team has this one from the start, so a team with one application never meets the word
+OWN_SERVICE = "pulsewatch"
+
+http_url = URLValidator(schemes=["http", "https"], message="Enter a URL that starts with http:// or https://.")
+http_path = RegexValidator(r"^/[^\s#]*$", message="Enter a path that starts with / and has no spaces, such as /ready.")
+domain_name = RegexValidator(
+    r"^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    message="Enter a domain name in lower case without scheme or path, such as app.example.com.",
+)
+
+
+class Service(models.Model):
+    """An application the team runs."""
+
+    slug = models.SlugField(max_length=50, unique=True, help_text="Short name used in URLs, ids and the API")
+    name = models.CharField(max_length=100)
+    repository_url = models.CharField("repository", max_length=300, blank=True, validators=[http_url])
+    runbook_url = models.CharField("runbook", max_length=300, blank=True, validators=[http_url])
+    metrics_preset = models.CharField(max_length=16, choices=MetricsPreset, default=MetricsPreset.DJANGO)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "services"
+        ordering = ("slug",)
+        constraints = (
+            models.CheckConstraint(condition=~Q(slug=""), name="services_slug_given"),
+            models.CheckConstraint(
+                condition=Q(metrics_preset__in=MetricsPreset.values), name="services_metrics_preset_known"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Workload(models.Model):
+    """A service in an environment."""
+
+    service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="workloads")
+    environment = models.CharField(max_length=16, choices=Environment)
+    platform = models.CharField(max_length=16, choices=Platform, default=Platform.ADVISORY)
+    platform_settings = models.JSONField(default=dict, blank=True)
+    base_url = models.CharField(
+        "base URL", max_length=300, blank=True, validators=[http_url], help_text="Where its users reach it"
+    )
+    domain = models.CharField(max_length=253, blank=True, validators=[domain_name])
+    readiness_path = models.CharField(max_length=200, default="/ready", validators=[http_path])
+    metrics_path = models.CharField(max_length=200, default="/metrics", validators=[http_path])
+    current_deployment_id = models.CharField("current deployment", max_length=64, null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "workloads"
+        ordering = ("service__slug", "environment")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("service", "environment"),
+                name="workloads_service_environment",
+                violation_error_message="This service already has a workload in this environment.",
+            ),
+            models.CheckConstraint(condition=Q(environment__in=Environment.values), name="workloads_environment_known"),
+            models.CheckConstraint(condition=Q(platform__in=Platform.values), name="workloads_platform_known"),
+            models.CheckConstraint(
+                condition=Q(readiness_path__startswith="/") & Q(metrics_path__startswith="/"),
+                name="workloads_paths_start_with_slash",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.environment}"
+
+
+class InstanceQuerySet(models.QuerySet["Instance"]):
+    def sampled(self) -> Self:
+        """Those Pulsewatch reads itself: active ones with an address. The others push their samples."""
+        return self.filter(active=True).exclude(url="")
+
+
+class Instance(models.Model):
+    """One running copy of a workload: a container, pod or host.
+
+    `id` is the identifier its samples carry. It equals `name` unless another workload has an instance of that name.
+    """
+
+    id = models.CharField("identifier", max_length=170, primary_key=True, editable=False)
+    name = models.CharField(
+        max_length=100,
+        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", message="Use letters, digits and _ . : - only.")],
+        help_text="Container id, pod or host name",
+    )
+    workload = models.ForeignKey(Workload, on_delete=models.PROTECT, related_name="instances")
+    url = models.CharField(
+        "URL",
+        max_length=300,
+        blank=True,
+        validators=[http_url],
+        help_text="Where Pulsewatch reads readiness and metrics; empty when the application pushes its samples",
+    )
+    cpu_limit_cores = models.FloatField(
+        "CPU limit (cores)", null=True, blank=True, validators=[MinValueValidator(0.001)],
+        help_text="Empty: what its metrics say",
+    )  # fmt: skip
+    memory_limit_mb = models.PositiveIntegerField(
+        "memory limit (MiB)", null=True, blank=True, validators=[MinValueValidator(1)],
+        help_text="Empty: what its metrics say",
+    )  # fmt: skip
+    active = models.BooleanField(default=True, help_text="Inactive instances are neither sampled nor expected")
+    registered_at = models.DateTimeField(auto_now_add=True)
+
+    objects = InstanceQuerySet.as_manager()
+
+    class Meta:
+        db_table = "instances"
+        ordering = ("workload", "name")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("workload", "name"),
+                name="instances_workload_name",
+                violation_error_message="This workload already has an instance of that name.",
+            ),
+            models.CheckConstraint(condition=~Q(name="") & ~Q(id=""), name="instances_name_given"),
+            models.CheckConstraint(
+                condition=Q(cpu_limit_cores=None) | Q(cpu_limit_cores__gt=0), name="instances_cpu_limit_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(memory_limit_mb=None) | Q(memory_limit_mb__gt=0), name="instances_memory_limit_positive"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,90 @@
+"""What a person or a client may ask of the inventory. Every verb validates, writes, audits, and returns the row."""
+
+from typing import Any, TypeVar
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.forms.models import model_to_dict
+
+from apps.core import audit
+from apps.core.choices import Environment
+from apps.core.errors import Invalid
+from apps.inventory.choices import MetricsPreset, Platform
+from apps.inventory.models import OWN_SERVICE, Instance, Service, Workload
+
+Row = TypeVar("Row", Service, Workload, Instance)
+
+
+def subject(row: Service | Workload | Instance) -> str:
+    """The row's name in the audit trail, such as `workload:app/production`."""
+    key = row.pk if isinstance(row, Instance) else str(row)
+    return f"{row._meta.model_name}:{key}"
+
+
+@transaction.atomic
+def save(row: Row, *, actor: audit.Actor) -> Row:
+    """Add or change a row. Raises Invalid with the first wrong field; then nothing has changed."""
+    adding = row._state.adding
+    if isinstance(row, Instance) and adding:
+        row.pk = _free_id(row)
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        raise _invalid(error) from error
+    before = {} if adding else _state(type(row)._default_manager.select_for_update().get(pk=row.pk))
+    row.save(force_insert=adding)
+    after = _state(row)
+    if before != after:
+        verb = "create" if adding else "update"
+        changed = {name for name in after if before.get(name) != after[name]}
+        audit.record(
+            actor=actor,
+            action=f"{row._meta.model_name}.{verb}",
+            subject=subject(row),
+            before={name: value for name, value in before.items() if name in changed},
+            after={name: value for name, value in after.items() if name in changed},
+        )
+    return row
+
+
+def ensure_own_instance(*, instance_id: str, url: str, environment: str) -> Instance:
+    """Pulsewatch's web server as an instance of service `pulsewatch`; its address follows the configuration."""
+    actor = audit.Actor.automation("start-up")
+    found = Instance.objects.filter(
+        workload__service__slug=OWN_SERVICE, workload__environment=environment, name=instance_id
+    ).first()
+    if found and found.url == url:
+        return found
+    with transaction.atomic():
+        if found:
+            found.url = url
+            return save(found, actor=actor)
+        service = Service.objects.filter(slug=OWN_SERVICE).first() or save(
+            Service(slug=OWN_SERVICE, name="Pulsewatch", metrics_preset=MetricsPreset.DJANGO), actor=actor
+        )
+        workload = Workload.objects.filter(service=service, environment=environment).first() or save(
+            Workload(
+                service=service,
+                environment=Environment(environment),
+                platform=Platform.ADVISORY,
+                base_url=url,
+            ),
+            actor=actor,
+        )
+        return save(Instance(name=instance_id, workload=workload, url=url), actor=actor)
+
+
+def _free_id(row: Instance) -> str:
+    """The instance's name, with its workload behind it when another workload has an instance of that name."""
+    if Instance.objects.filter(pk=row.name).exists():
+        return f"{row.name}@{row.workload}"
+    return row.name
+
+
+def _state(row: models.Model) -> dict[str, Any]:
+    return model_to_dict(row)
+
+
+def _invalid(error: ValidationError) -> Invalid:
+    field, messages = next(iter(error.message_dict.items()))
+    return Invalid(messages[0], field="" if field == "__all__" else field)
