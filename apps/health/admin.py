@@ -1,0 +1,91 @@
+"""The samples, newest first, to look at."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from apps.core.admin import ReadOnlyAdmin
+from apps.health.choices import HealthStatus
+from apps.health.models import HealthCheck
+
+STATUS_LABELS = {
+    HealthStatus.HEALTHY.label: "success",
+    HealthStatus.DEGRADED.label: "warning",
+    HealthStatus.UNHEALTHY.label: "danger",
+    HealthStatus.UNKNOWN.label: "info",
+}
+
+
+def reason_text(reason: dict[str, object]) -> str:
+    """One reason in plain words, such as `database slow: 143 (limit 100)`."""
+    words = str(reason.get("rule", "")).replace("_", " ")
+    value, limit = reason.get("value"), reason.get("limit")
+    shown = f"{value:.4g}" if isinstance(value, float) else value
+    return words + ("" if value is None else f": {shown}") + ("" if limit is None else f" (limit {limit:g})")
+
+
+@admin.register(HealthCheck)
+class HealthCheckAdmin(ReadOnlyAdmin):
+    list_display = ("timestamp", "instance_id", "status", "response", "cpu", "memory", "error_rate", "why")
+    list_filter = ("overall_status", "environment")
+    list_select_related = ()
+    search_fields = ("=instance_id",)
+    search_help_text = "A whole instance identifier"
+    fieldsets = (
+        (None, {"fields": ("timestamp", "instance_id", "environment", "status", "why", "deployment_id", "version")}),
+        ("Answer", {"fields": ("response_time_ms", "measured_at", "uptime_seconds")}),
+        (
+            "Dependencies",
+            {"fields": ("database_status", "database_response_ms", "redis_status", "redis_response_ms")},
+        ),
+        (
+            "Load",
+            {
+                "fields": (
+                    "cpu_usage_percent",
+                    "memory_usage_mb",
+                    "memory_usage_percent",
+                    "total_requests",
+                    "error_rate_5min",
+                    "active_connections",
+                )
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[HealthCheck]:
+        return super().get_queryset(request).defer("errors_total", "cpu_seconds_total")
+
+    @admin.display(description="instance", ordering="instance_id")
+    def instance_id(self, row: HealthCheck) -> str:
+        return str(row.instance_id)
+
+    @display(description="status", label=STATUS_LABELS, ordering="overall_status")
+    def status(self, row: HealthCheck) -> str:
+        return row.get_overall_status_display()
+
+    @admin.display(description="response")
+    def response(self, row: HealthCheck) -> str:
+        return f"{row.response_time_ms} ms"
+
+    @admin.display(description="CPU", empty_value="not measured")
+    def cpu(self, row: HealthCheck) -> str | None:
+        return None if row.cpu_usage_percent is None else f"{row.cpu_usage_percent:.1f} %"
+
+    @admin.display(description="memory", empty_value="not measured")
+    def memory(self, row: HealthCheck) -> str | None:
+        if row.memory_usage_mb is None:
+            return None
+        share = "" if row.memory_usage_percent is None else f" ({row.memory_usage_percent:.1f} %)"
+        return f"{row.memory_usage_mb:,} MiB{share}"
+
+    @admin.display(description="errors, 5 min", empty_value="not measured")
+    def error_rate(self, row: HealthCheck) -> str | None:
+        return None if row.error_rate_5min is None else f"{100 * row.error_rate_5min:.2f} %"
+
+    @admin.display(description="why", empty_value="")
+    def why(self, row: HealthCheck) -> SafeString:
+        return format_html_join(", ", "{}", ((reason_text(reason),) for reason in row.reasons))
