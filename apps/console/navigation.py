@@ -1,0 +1,60 @@
+"""The sidebar: what an operator looks for, in the order of looking."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+
+_COLOURS = {"production": "danger", "staging": "warning", "development": "info"}
+
+
+def environment_label(request: HttpRequest) -> list[str]:
+    """The label beside the site's name and its colour."""
+    return [settings.ENVIRONMENT.capitalize(), _COLOURS[settings.ENVIRONMENT]]
+
+
+def _item(title: str, icon: str, view: str, permission: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{view}"),
+        "permission": lambda request: request.user.has_perm(permission),
+    }
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """Unfold's navigation; what a user may not view is left out."""
+    return [
+        {
+            "items": [
+                {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                _item("Health", "ecg_heart", "health_healthcheck_changelist", "health.view_healthcheck"),
+            ]
+        },
+        {
+            "title": "Inventory",
+            "separator": True,
+            "items": [
+                _item("Services", "apps", "inventory_service_changelist", "inventory.view_service"),
+                _item("Workloads", "deployed_code", "inventory_workload_changelist", "inventory.view_workload"),
+                _item("Instances", "dns", "inventory_instance_changelist", "inventory.view_instance"),
+            ],
+        },
+        {
+            "title": "Safety",
+            "separator": True,
+            "items": [
+                _item("Stop switch", "emergency_home", "core_stopswitch_changelist", "core.view_stopswitch"),
+                _item("Audit trail", "history", "core_auditentry_changelist", "core.view_auditentry"),
+            ],
+        },
+        {
+            "title": "Access",
+            "separator": True,
+            "items": [
+                _item("Users", "person", "auth_user_changelist", "auth.view_user"),
+                _item("Groups", "group", "auth_group_changelist", "auth.view_group"),
+            ],
+        },
+    ]
