@@ -1,0 +1,1 @@
+"""What Pulsewatch's probes are measured against, served by the same gunicorn with the same configuration."""
