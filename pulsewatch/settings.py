@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import environ
+from django.templatetags.static import static
 
 from apps.core.logging import logging_config
 from apps.core.redaction import register_secret
@@ -258,6 +259,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
+FORMAT_MODULE_PATH = ["pulsewatch.formats"]
 STATIC_URL = "static/"
 # The image carries collected, fingerprinted files; a clone serves them straight from the packages.
 _static = BASE_DIR / "build" / "static"
@@ -283,6 +285,7 @@ UNFOLD = {
     "SITE_HEADER": "Pulsewatch",
     "SITE_SUBHEADER": f"version {VERSION}",
     "SITE_SYMBOL": "ecg_heart",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("console/pulse.svg")}],
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "apps.console.navigation.environment_label",
     "DASHBOARD_CALLBACK": "apps.console.dashboard.dashboard",

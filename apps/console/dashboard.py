@@ -6,12 +6,14 @@ from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 
+from apps.core.choices import Environment
 from apps.health.admin import STATUS_LABELS, reason_text
 from apps.health.choices import HealthStatus
 from apps.health.models import HealthCheck
 from apps.inventory.models import Instance
 
 _WORST_FIRST = (HealthStatus.UNHEALTHY, HealthStatus.DEGRADED, HealthStatus.UNKNOWN, HealthStatus.HEALTHY)
+_MOST_PRECIOUS_FIRST = [Environment.PRODUCTION.label, Environment.STAGING.label, Environment.DEVELOPMENT.label]
 SHOWN = 50  # instances on the overview; the lists have them all
 
 
@@ -45,7 +47,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "rows": sorted(group, key=lambda row: _WORST_FIRST.index(row["status"]))[:SHOWN],
             "more": max(0, len(group) - SHOWN),
         }
-        for name, group in sorted(groups.items(), key=lambda item: item[0] != "Production")
+        for name, group in sorted(groups.items(), key=lambda item: _MOST_PRECIOUS_FIRST.index(item[0]))
     ]
     return context
 

@@ -115,8 +115,7 @@ def _chain(error: BaseException, trace: TracebackType | None, depth: int) -> Ite
 def _single(error: BaseException, trace: TracebackType | None, depth: int) -> Iterator[str]:
     if trace is not None:
         yield "Traceback (most recent call last):\n"
-        frames = traceback.StackSummary.extract(traceback.walk_tb(trace), limit=-MAX_FRAMES)
-        yield from map(redact, frames.format())
+        yield from map(redact, traceback.extract_tb(trace, limit=-MAX_FRAMES).format())
     kind = type(error)
     yield f"{summary(error) if kind.__module__ == 'builtins' else f'{kind.__module__}.{summary(error)}'}\n"
     notes = getattr(error, "__notes__", ())
@@ -217,10 +216,11 @@ def _redact(record: logging.LogRecord, fields: dict[str, Any]) -> None:
         fields.setdefault("exception", summary(error))
         fields.setdefault("stack_trace", record.exc_text)
     elif record.exc_text:
-        record.exc_text = fields["stack_trace"] = _redact_lines(record.exc_text)
+        record.exc_text = str(redact_value(None, record.exc_text))  # of another formatter
+        fields.setdefault("stack_trace", record.exc_text)
     record.exc_info = None
     if record.stack_info:
-        record.stack_info = _redact_lines(record.stack_info)
+        record.stack_info = str(redact_value(None, record.stack_info))
         fields.setdefault("stack_trace", record.stack_info)
 
 
@@ -229,16 +229,17 @@ def _simplify_extras(record: logging.LogRecord, fields: dict[str, Any]) -> None:
 
     Celery's `data` repeats message and traceback and holds the arguments of the task, which may be anything.
     """
-    if record.name.startswith("celery") and isinstance(data := fields.get("data"), dict):
+    name = str(record.name)
+    if name.startswith("celery") and isinstance(data := fields.get("data"), dict):
         del fields["data"]
         fields.setdefault("task_id", data.get("id"))
         fields.setdefault("task_name", data.get("name"))
-    if record.name.startswith("django") and "request" in fields:
+    if name.startswith("django") and "request" in fields:
         request = fields.pop("request")
         fields.pop("server_time", None)
-        for name in ("method", "path"):
-            if isinstance(value := getattr(request, name, None), str):
-                fields.setdefault(name, value)
+        for part in ("method", "path"):
+            if isinstance(value := getattr(request, part, None), str):
+                fields.setdefault(part, value)
 
 
 def _exception_of(record: logging.LogRecord) -> tuple[BaseException | None, TracebackType | None]:
@@ -248,11 +249,6 @@ def _exception_of(record: logging.LogRecord) -> tuple[BaseException | None, Trac
     if isinstance(info, tuple) and len(info) == 3 and isinstance(info[1], BaseException):
         return info[1], info[2]
     return None, None
-
-
-def _redact_lines(text: str) -> str:
-    """A foreign traceback line by line: a source line that ends in an open bracket must not swallow the rest."""
-    return str(redact_value(None, "\n".join(map(redact, str(text)[: 2 * MAX_TEXT].splitlines()))))
 
 
 class RedactionFilter(logging.Filter):
@@ -289,13 +285,14 @@ class JsonFormatter(BaseJsonFormatter):
         now = context.current()
         kind = extra.pop("event_type", None)
         known = isinstance(kind, str) and kind in EVENT_TYPES
-        event_type = kind if known else _default_event_type(record, now)
+        failed = (record.levelno or 0) >= logging.ERROR
+        event_type = kind if known else _default_event_type(str(record.name), failed, now)
         log_data.update(
             timestamp=_timestamp(record.created),
-            level=record.levelname,
-            logger=record.name,
+            level=str(record.levelname),
+            logger=str(record.name),
             message=record.message,
-            event=str(extra.pop("event", None) or ("error" if record.levelno >= logging.ERROR else "log")),
+            event=str(extra.pop("event", None) or ("error" if failed else "log")),
             event_type=event_type,
             module=str(record.module or ""),
             function=str(record.funcName or ""),
@@ -312,9 +309,8 @@ class JsonFormatter(BaseJsonFormatter):
             log_data[f"{name}_given" if name in log_data else name] = value
 
 
-def _default_event_type(record: logging.LogRecord, now: context.Context) -> str:
-    failed = record.levelno >= logging.ERROR
-    if (known := _type_of_logger(record.name, failed)) is not None:
+def _default_event_type(name: str, failed: bool, now: context.Context) -> str:
+    if (known := _type_of_logger(name, failed)) is not None:
         return known
     if now.task_id is not None:
         return "task"

@@ -196,7 +196,10 @@ _RUN = re.compile(r"\S+")
 _AUTHORITY = re.compile(r"(?P<web>https?)?:(?:\\?/){2}", re.IGNORECASE)
 _USER = re.compile(r"[^/?#:]*:")
 _TOKEN_AS_USER = re.compile(r"[^/?#:@]*@")
-_USER_WITHOUT_SCHEME = re.compile(r"(?:\w+=)?[\"'(\[{<]*(?!jdbc:)[\w.+%-]*:(?!\\?/\\?/)", re.IGNORECASE)
+# What may stand before it: netloc='root:… and {"netloc":"root:…
+_USER_WITHOUT_SCHEME = re.compile(
+    r"""(?:[\w.-]*+(?:["']:|[="'(\[{<,\\])++)*+(?!jdbc:)[\w.+%-]+:(?!\\?/\\?/)""", re.IGNORECASE
+)
 _ENCODED_URL = re.compile(r"%3a%2f%2f[^\s\"'&]*", re.IGNORECASE)
 
 

@@ -69,22 +69,22 @@ class HealthCheckAdmin(ReadOnlyAdmin):
 
     @admin.display(description="response")
     def response(self, row: HealthCheck) -> str:
-        return f"{row.response_time_ms} ms"
+        return f"{row.response_time_ms}\u00a0ms"
 
-    @admin.display(description="CPU", empty_value="not measured")
+    @admin.display(description="CPU", empty_value="-")
     def cpu(self, row: HealthCheck) -> str | None:
-        return None if row.cpu_usage_percent is None else f"{row.cpu_usage_percent:.1f} %"
+        return None if row.cpu_usage_percent is None else f"{row.cpu_usage_percent:.1f}\u00a0%"
 
-    @admin.display(description="memory", empty_value="not measured")
+    @admin.display(description="memory", empty_value="-")
     def memory(self, row: HealthCheck) -> str | None:
         if row.memory_usage_mb is None:
             return None
-        share = "" if row.memory_usage_percent is None else f" ({row.memory_usage_percent:.1f} %)"
-        return f"{row.memory_usage_mb:,} MiB{share}"
+        share = "" if row.memory_usage_percent is None else f" ({row.memory_usage_percent:.1f}\u00a0%)"
+        return f"{row.memory_usage_mb:,}\u00a0MiB{share}"
 
-    @admin.display(description="errors, 5 min", empty_value="not measured")
+    @admin.display(description="errors, 5 min", empty_value="-")
     def error_rate(self, row: HealthCheck) -> str | None:
-        return None if row.error_rate_5min is None else f"{100 * row.error_rate_5min:.2f} %"
+        return None if row.error_rate_5min is None else f"{100 * row.error_rate_5min:.2f}\u00a0%"
 
     @admin.display(description="why", empty_value="")
     def why(self, row: HealthCheck) -> SafeString:

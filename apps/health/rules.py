@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOT = timedelta(seconds=60)  # one scheduled sample per instance and minute
 ERROR_WINDOW = timedelta(minutes=5)  # what `error_rate_5min` looks back on
 
@@ -98,8 +99,8 @@ class Verdict:
 
 
 def slot_of(moment: datetime) -> datetime:
-    """The start of the minute a moment lies in, in UTC: the time scheduled samples carry."""
-    return moment.astimezone(UTC).replace(second=0, microsecond=0)
+    """The start of the slot a moment lies in, in UTC: the time scheduled samples carry."""
+    return EPOCH + (moment - EPOCH) // SLOT * SLOT
 
 
 def dependency(status: str, response_ms: float | None, *, slow_ms: int) -> Dependency:
