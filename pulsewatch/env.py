@@ -36,8 +36,8 @@ class Reader:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self._environ = environ.Env()
-        self._environ.ENVIRON = FileAwareMapping(env=dict(variables), cache=False)
+        # Read directly: django-environ's own readers take a value that begins with $ for another variable's name.
+        self._values = FileAwareMapping(env=dict(variables), cache=False)
         self.faults: list[Fault] = []
 
     def fault(self, name: str, problem: str, example: str) -> None:
@@ -58,7 +58,7 @@ class Reader:
             self.fault(name, f"is set twice, as {name} and as {name}_FILE; keep one of them", example)
             return default
         try:
-            value = str(self._environ.str(name)).strip()
+            value = str(self._values[name]).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             self.fault(f"{name}_FILE", f"names a file that cannot be read ({reason})", "/run/secrets/name")
@@ -80,7 +80,7 @@ class Reader:
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         """A whole number within bounds, both included."""
         value = self.text(name, str(default), example=str(default))
-        if re.fullmatch(r"-?\d{1,18}", value) and minimum <= int(value) <= maximum:
+        if re.fullmatch(r"-?[0-9]{1,18}", value) and minimum <= int(value) <= maximum:
             return int(value)
         self.fault(name, f"must be a whole number from {minimum} to {maximum}", str(default))
         return default
@@ -88,7 +88,7 @@ class Reader:
     def number(self, name: str, default: float, *, minimum: float, maximum: float) -> float:
         """A decimal number within bounds, both included."""
         value = self.text(name, str(default), example=str(default))
-        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) and minimum <= float(value) <= maximum:
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and minimum <= float(value) <= maximum:
             return float(value)
         self.fault(name, f"must be a number from {minimum:g} to {maximum:g}", str(default))
         return default
@@ -145,7 +145,7 @@ class Reader:
 
     def database(self, url: str) -> dict[str, object]:
         """Django's settings for a database URL that `url()` has accepted; user and password are percent-decoded."""
-        return dict(self._environ.db_url_config(url))
+        return dict(environ.Env.db_url_config(url))
 
     def exit_on_faults(self) -> None:
         """Print every fault on standard error and end the process with status 1; nothing when all is well."""

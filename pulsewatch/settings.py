@@ -31,7 +31,7 @@ env = Reader(os.environ)
 VERSION = __version__
 ENVIRONMENT = env.choice("ENVIRONMENT", "development", ("development", "staging", "production"))
 DEPLOYED = ENVIRONMENT != "development"
-VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var"), example="/var/lib/pulsewatch"))
+VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var"), example="/var/lib/pulsewatch")).absolute()
 DEBUG = env.boolean("DEBUG", False)
 if DEBUG and DEPLOYED:
     env.fault("DEBUG", f"must be off when ENVIRONMENT is {ENVIRONMENT}", "false")
@@ -66,11 +66,11 @@ if not env.given("DATABASE_URL") and any(env.given(name) for name in _mysql_vari
 elif not env.given("DATABASE_URL"):
     if DEPLOYED:
         env.fault("DATABASE_URL", "is required and not set (MYSQL_HOST and its companions do as well)", _mysql_example)
-    _database_url = f"sqlite:///{VAR_DIR}/pulsewatch.sqlite3"
-if DEPLOYED and _database_url.startswith("sqlite"):
+elif DEPLOYED and _database_url.startswith("sqlite"):
     env.fault("DATABASE_URL", f"must name MySQL or MariaDB when ENVIRONMENT is {ENVIRONMENT}", _mysql_example)
 
-_database = env.database(_database_url or "sqlite://:memory:")
+# The path of the embedded file is no URL: a folder may be called anything.
+_database = env.database(_database_url) if _database_url else {"NAME": str(VAR_DIR / "pulsewatch.sqlite3")}
 if _database_url.startswith("mysql"):
     if not _database["NAME"]:
         env.fault("DATABASE_URL", "is a URL without a database name", _mysql_example)
@@ -114,7 +114,7 @@ REDIS_URL = env.url("REDIS_URL", schemes=_redis_schemes, example=_redis_example,
 # The embedded broker listens on a socket in the folder: no port, so two clones run side by side.
 EMBEDDED_SOCKET = None if env.given("REDIS_URL") else embedded_socket(VAR_DIR)
 if EMBEDDED_SOCKET:
-    REDIS_URL = f"unix://{EMBEDDED_SOCKET}?db=0"
+    REDIS_URL = f"unix://{quote(str(EMBEDDED_SOCKET))}?db=0"
 
 
 def _for_celery(url: str) -> str:

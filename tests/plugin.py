@@ -4,7 +4,6 @@ One database and one Redis are shared by the whole run. Every worker of pytest-x
 pytest-django makes, and its own number in Redis. The fixtures start private servers that a test may freeze or kill.
 """
 
-import atexit
 import os
 import re
 import secrets
@@ -37,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-django's hook, which imports the settings
+@pytest.hookimpl(wrapper=True)  # before pytest-django's hook, which imports the settings
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
     options = early_config.known_args_namespace
     worker = os.environ.get(WORKER_VARIABLE)
@@ -55,7 +54,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         engine = "none"
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends a run as Ctrl-C does: tidily
-    atexit.register(_shared_servers.close)
     try:
         _set_environment(engine)
     except ServerError as error:

@@ -7,8 +7,8 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -178,24 +178,42 @@ def test_a_stranger_on_the_port_is_not_taken_for_the_server(redis_server: Redis)
         impostor.start()
 
 
-def test_a_server_ends_when_its_owner_is_killed() -> None:
-    script = "from tests.servers import Redis; print(Redis().start().pid, flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+@contextmanager
+def owner_of_a_redis() -> "Iterator[tuple[subprocess.Popen[str], int, Path]]":
+    """A process with a run of its own, the id of its Redis, and the folder of its run. It ends with its input."""
+    script = """
+from tests.servers import Redis
+server = Redis().start()
+print(server.pid, server.folder.parent, flush=True)
+input()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != process.RUN_FOLDER_VARIABLE}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
         assert owner.stdout
-        pid = int(owner.stdout.readline())
-        assert not is_gone(pid)
-        owner.kill()
-    wait_until(lambda: is_gone(pid))
+        pid, folder = owner.stdout.readline().split()
+        yield owner, int(pid), Path(folder)
 
 
 def test_an_owner_that_ends_takes_its_servers_and_its_folder_along() -> None:
-    script = "from tests.servers import Redis; server = Redis().start(); print(server.pid, server.folder.parent)"
-    environment = {name: value for name, value in os.environ.items() if name != process.RUN_FOLDER_VARIABLE}
-    said = subprocess.run(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.split()
-    assert is_gone(int(said[0]))
-    assert not Path(said[1]).exists()
+    with owner_of_a_redis() as (owner, pid, folder):
+        assert not is_gone(pid)
+        owner.communicate("\n")
+    wait_until(lambda: is_gone(pid))
+    assert not folder.exists()
+
+
+def test_an_owner_that_is_killed_takes_its_servers_along_and_the_next_one_clears_its_folder() -> None:
+    with owner_of_a_redis() as (killed, pid, folder):
+        killed.kill()
+    wait_until(lambda: is_gone(pid))
+    with owner_of_a_redis() as (living, _, folder_in_use):
+        assert not folder.exists()
+        with owner_of_a_redis() as (another, _, _):
+            assert folder_in_use.exists()
+            another.communicate("\n")
+        living.communicate("\n")
 
 
 # --- What a stranger on the machine sees ------------------------------------------------------------------------------
@@ -343,6 +361,21 @@ INSTALL_ONE = "apt-get install --yes --quiet --no-install-recommends --no-remove
 
 def test_what_is_installed_is_left_alone(fake_system: Path) -> None:
     (fake_system / "dpkg-query.installed").touch()
+    packages.ensure_installed("one")
+    assert calls(fake_system, "apt-get") == []
+    packages.ensure_installed("one", "two")  # of which only the configuration is left
+    assert calls(fake_system, "apt-get")[0] == INSTALL_ONE.removesuffix("one") + "two"
+
+
+def test_what_another_process_installs_meanwhile_is_not_installed_again(
+    fake_system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def wait_for_the_other(lock: Path) -> Iterator[None]:
+        (fake_system / "dpkg-query.installed").touch()
+        yield
+
+    monkeypatch.setattr(packages, "locked", wait_for_the_other)
     packages.ensure_installed("one")
     assert calls(fake_system, "apt-get") == []
 

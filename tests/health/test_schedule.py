@@ -1,116 +1,18 @@
 """Beat, workers and broker as real processes, while they are killed and come back. Slots last one second here."""
 
-import json
 import os
-import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-import MySQLdb
 import pytest
 
-from tests.http_app import Answer, http_app
-from tests.servers import MariaDB, Redis
-
-READY = Answer(200, json.dumps({"version": "1.0.0"}).encode())
-
-
-class Fleet:
-    """Private servers, one watched application, and the Celery processes that sample it."""
-
-    def __init__(self, database: MariaDB, broker: Redis, url: str, folder: Path) -> None:
-        self.database, self.broker, self.folder = database, broker, folder
-        self.environment = {
-            **os.environ,
-            "DATABASE_URL": database.url,
-            "REDIS_URL": broker.url,
-            "SECRET_KEY": secrets.token_urlsafe(50),
-            "VAR_DIR": str(folder),
-            "SELF_URL": url,
-            "INSTANCE_ID": "app-1",
-        }
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.run("prepare")
-
-    def run(self, *command: str) -> None:
-        subprocess.run(
-            [sys.executable, "manage.py", *command], check=True, env=self.environment, stdout=subprocess.DEVNULL
-        )
-
-    def celery(self, *arguments: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{arguments[0]}-{len(self.processes)}.log").open("wb")
-        with log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "--quiet", "-A", "tests.fast_clock", *arguments],
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.processes.append(process)
-        return process
-
-    def worker(self) -> subprocess.Popen[bytes]:
-        return self.celery("worker", "-Q", "fast", "-c", "1")
-
-    def beat(self) -> subprocess.Popen[bytes]:
-        schedule = self.folder / f"schedule-{len(self.processes)}"
-        return self.celery("beat", "--schedule", str(schedule), "--pidfile", "")
-
-    def slots(self) -> list[str]:
-        """The time of every stored sample."""
-        url = urlsplit(self.database.url)
-        connection = MySQLdb.connect(
-            host=url.hostname,
-            port=url.port,
-            user=url.username,
-            password=unquote(url.password or ""),
-            database=url.path[1:],
-        )
-        try:
-            cursor = connection.cursor()
-            cursor.execute("SELECT timestamp FROM health_checks ORDER BY timestamp")
-            return [str(row[0]) for row in cursor.fetchall()]
-        finally:
-            connection.close()
-
-    def grows(self, *, by: int = 3, seconds: float = 40) -> None:
-        """Wait until that many more samples are stored."""
-        before = len(self.slots())
-        deadline = time.monotonic() + seconds
-        while len(self.slots()) < before + by:
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.1)
-
-    def logs(self) -> str:
-        return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in self.folder.glob("*.log"))
-
-    def stop(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-@contextmanager
-def running(folder: Path) -> Iterator[Fleet]:
-    with MariaDB() as database, Redis() as broker, http_app(ready=READY) as app:
-        fleet = Fleet(database, broker, app.url, folder)
-        try:
-            yield fleet
-        finally:
-            fleet.stop()
+from tests.fleet import Fleet, running
 
 
 @pytest.fixture
 def fleet(tmp_path) -> Iterator[Fleet]:
-    with running(tmp_path) as fleet:
+    with running("tests.fast_clock", tmp_path) as fleet:
         yield fleet
 
 

@@ -133,7 +133,8 @@ class MySQL(_DatabaseServer):
             mysql_root()
         except (ServerError, OSError) as error:
             what, *said = str(error).splitlines()
-            return " ".join(["MySQL cannot be had here:", what, *said[-1:]])
+            complaint = [line for line in said if line.startswith("E: ")] or said
+            return " ".join(["MySQL cannot be had here:", what, *complaint[:1]])
         return None
 
     def _create_data(self, folder: Path) -> None:

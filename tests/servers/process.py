@@ -1,6 +1,7 @@
 """A private server: its folder, its port, its process."""
 
 import atexit
+import fcntl
 import os
 import secrets
 import shutil
@@ -42,8 +43,21 @@ def run_folder() -> Path:
     """
     given = os.environ.get(RUN_FOLDER_VARIABLE)
     shared = given is not None and Path(given).is_dir()
-    folder = Path(given) if given and shared else Path(tempfile.mkdtemp(prefix="pulsewatch-", dir=_base_folder()))
+    folder = Path(given) if given and shared else _make_run_folder()
     atexit.register(_leave_nothing, None if shared else folder, os.getpid())
+    return folder
+
+
+def _make_run_folder() -> Path:
+    base = _base_folder()
+    for owner in Path(base).glob("pulsewatch-*/owner"):
+        with suppress(OSError), owner.open() as lock:  # BlockingIOError: its process lives
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(owner.parent, ignore_errors=True)  # the memory of a run that was killed
+    folder = Path(tempfile.mkdtemp(prefix="pulsewatch-", dir=base))
+    # Locked until this process ends, however it ends; it gets its name when it is locked.
+    fcntl.flock(os.open(folder / "draft", os.O_CREAT | os.O_WRONLY), fcntl.LOCK_EX)
+    (folder / "draft").rename(folder / "owner")
     return folder
 
 
@@ -113,7 +127,7 @@ class Server(ABC):
         """End the server cleanly, frozen or not. Its folder goes too, unless a later `start()` is to find the data."""
         if self._process and self.running:
             self._process.terminate()
-            self.thaw()  # a frozen process would not notice
+            self._process.send_signal(signal.SIGCONT)  # a frozen process would not notice
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
