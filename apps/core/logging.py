@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from numbers import Number
 from types import TracebackType
 from typing import Any
 
@@ -176,8 +177,25 @@ def _places(template: str) -> tuple[tuple[str, bool], ...]:
 
 
 def _safe(argument: object) -> object:
-    """Containers redacted by their keys; all else as it is: `%d` and `%r` need it, and the text is redacted later."""
-    return redact_value(None, argument) if isinstance(argument, CONTAINERS) else argument
+    """An argument redacted before its neighbours can disguise a secret in it, and still fit for `%d` or `%r`."""
+    if argument is None or isinstance(argument, Number):
+        return argument
+    return redact_value(None, argument) if isinstance(argument, (str, *CONTAINERS)) else _Redacted(argument)
+
+
+class _Redacted:
+    """An object whose texts come out redacted."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, of: object) -> None:
+        self._object = of
+
+    def __str__(self) -> str:
+        return str(redact_value(None, str(self._object)))
+
+    def __repr__(self) -> str:
+        return str(redact_value(None, repr(self._object)))
 
 
 # ---- Records ---------------------------------------------------------------------------------------------------------

