@@ -26,10 +26,9 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.core.management import call_command
-from django.db import DatabaseError, IntegrityError, InterfaceError, connections
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connections
 
-from apps.core.redaction import redact
 from pulsewatch import valkey
 from pulsewatch.embedded import SOCKET_PATH_LIMIT, private_folder
 from pulsewatch.env import Reader
@@ -145,9 +144,8 @@ def prepare_database() -> None:
     """Migrate, make the groups."""
     try:
         call_command("prepare", verbosity=0, stdout=io.StringIO())
-    except (DatabaseError, InterfaceError) as error:
-        reason = redact(str(error.args[-1] if error.args else error))
-        stop(f"The database cannot be used ({reason}): check DATABASE_URL, and that the server runs.")
+    except CommandError as error:
+        stop(str(error))
     finally:
         connections.close_all()
 

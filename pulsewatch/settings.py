@@ -82,7 +82,7 @@ if _database_url.startswith("mysql"):
         "ENGINE": "django_prometheus.db.backends.mysql",
         "OPTIONS": {
             "charset": "utf8mb4",
-            "init_command": "SET sql_mode='STRICT_TRANS_TABLES', innodb_strict_mode=1",
+            "init_command": "SET sql_mode='STRICT_TRANS_TABLES'",
             "isolation_level": "read committed",
             "connect_timeout": 5,
             **_timeouts,

@@ -53,6 +53,11 @@ def test_secrets_in_platform_settings_do_not_reach_the_audit_trail():
     [
         ("base_url", "ftp://shop.example.com"),
         ("base_url", "javascript:alert(1)"),
+        ("base_url", "http://"),
+        ("base_url", "http://[::1"),
+        ("base_url", "http://web:port"),
+        ("base_url", "http://web:8000/a b"),
+        ("base_url", "http://ana:sesame@web:8000"),
         ("domain", "https://shop.example.com"),
         ("domain", "-shop"),
         ("readiness_path", "ready"),
@@ -71,6 +76,14 @@ def test_bad_input_names_its_field_and_changes_nothing(field, value):
     assert caught.value.field == field
     assert getattr(Workload.objects.get(pk=workload.pk), field) != value
     assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.parametrize("url", ["http://web:8000", "http://10.0.0.3", "http://[::1]:8000/", "https://a.example.com/x"])
+def test_containers_pods_and_hosts_are_addresses(url):
+    workload = WorkloadFactory()
+    workload.base_url = url
+
+    assert services.save(workload, actor=ANA).base_url == url
 
 
 def test_a_second_workload_of_a_service_in_an_environment_is_refused():

@@ -1,6 +1,5 @@
 """What a newcomer does: a clean clone, an empty home, `make run`. The packages come from the index.
 
-
 One test, because all of it looks at one clone that is installed once, and the workers of pytest-xdist share no fixture.
 Its parts are reported one by one.
 """
