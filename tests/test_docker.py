@@ -39,16 +39,18 @@ UNPRIVILEGED = [
     *("setpriv", f"--reuid={USER[0]}", f"--regid={USER[1]}", "--clear-groups"),
     *("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"),
 ]
-# $1 is an empty folder, $2 the project; the other arguments up to `--` are folders seen at their own place.
+# $1 is an empty folder, $2 the project, $3 the virtual environment, which the image has in /opt/venv: its own place may
+# be hidden below /tmp. The other arguments up to `--` are folders seen at their own place.
 SCRIPT = """
-root=$1 project=$2; shift 2
+root=$1 project=$2 environment=$3; shift 3
 mount -t tmpfs -o mode=755 root "$root"
 cd "$root"
-mkdir app dev proc tmp
+mkdir -p app dev opt/venv proc tmp
 while [ "$1" != -- ]; do
     mkdir -p ".$1"; mount --rbind "$1" ".$1"; mount -o remount,bind,ro ".$1"; shift
 done; shift
 mount --bind "$project" app; mount -o remount,bind,ro app
+mount --bind "$environment" opt/venv; mount -o remount,bind,ro opt/venv
 for name in bin lib lib64 sbin; do
     if [ -L "/$name" ]; then ln -s "$(readlink "/$name")" "$name"; fi
 done
@@ -136,11 +138,11 @@ def started(folder: Path, *arguments: str, **environment: str) -> Iterator[Conta
     """`docker run`: a role until the end of the block."""
     assert program("tini", "tini") == ENTRYPOINT[0]
     (folder / "root").mkdir(parents=True)
-    virtual_environment = {**ENV, "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    virtual_environment = {**ENV, "PATH": "/opt/venv/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     container_environment = {**virtual_environment, "HOST": "127.0.0.1", "LANG": "C.UTF-8", **environment}
-    folders = [path for path in ("/usr", "/etc", sys.base_prefix, sys.prefix) if Path(path).is_dir()]
+    folders = [path for path in ("/usr", "/etc", sys.base_prefix) if Path(path).is_dir()]
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "/bin/sh", "-euc", SCRIPT, "sh"]
-    command += [str(folder / "root"), str(ROOT), *folders, "--", *UNPRIVILEGED, *ENTRYPOINT, *arguments]
+    command += [str(folder / "root"), str(ROOT), sys.prefix, *folders, "--", *UNPRIVILEGED, *ENTRYPOINT, *arguments]
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -207,7 +209,7 @@ def test_a_worker_takes_from_its_queue_and_ends_the_task_it_runs_before_it_ends_
         with started(tmp_path, f"worker-{queue}", **variables) as worker:
             worker.wait(lambda: f"{queue}@" in worker.log.read_text())
             database.freeze()
-            worker.execute("celery", "--app", "pulsewatch", "call", "health.sample", "--queue", queue)
+            worker.execute("python", "-m", "celery", "--app", "pulsewatch", "call", "health.sample", "--queue", queue)
             worker.wait(lambda: messages.hlen("unacked") == 1)
             os.kill(worker.init, signal.SIGTERM)
             worker.wait(lambda: "Warm shutdown" in worker.log.read_text())

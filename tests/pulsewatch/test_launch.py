@@ -142,7 +142,7 @@ def test_a_weak_password_makes_no_user_and_is_not_repeated(start: Start, var: Pa
 def test_a_database_that_does_not_answer_is_named_without_its_password(start: Start) -> None:
     sentence = start(DATABASE_URL="mysql://watch:Secr3t-phrase@127.0.0.1:1/pulsewatch").sentence()
     assert sentence.startswith("pulsewatch: The database cannot be used (")
-    assert sentence.endswith("): check DATABASE_URL, and that the server runs.")
+    assert sentence.endswith("): check DATABASE_URL, that the server runs, and that the user may create tables.")
     assert "Secr3t" not in sentence
 
 
