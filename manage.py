@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Pulsewatch on the command line: `python manage.py --help` lists the commands."""
 
-import os
 import sys
+
+from pulsewatch.env import require_settings_module
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
+    require_settings_module()
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

@@ -5,7 +5,6 @@ so that a dump never starves a sample.
 """
 
 import logging.config
-import os
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,9 +13,10 @@ from celery.schedules import crontab
 from django.conf import settings
 from kombu import Queue
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
-
 from apps.core import context
+from pulsewatch.env import require_settings_module
+
+require_settings_module()
 
 app = Celery("pulsewatch")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -24,6 +24,8 @@ app.conf.task_queues = [Queue("fast"), Queue("long")]
 app.autodiscover_tasks()
 app.conf.beat_schedule = {
     # `expires`: a minute later the sample of the next slot does the same work; an old one would only pile up.
+    "open due backups": {"task": "backups.tick", "schedule": crontab(), "options": {"expires": 50}},
+    "remove expired backups": {"task": "backups.clean_up", "schedule": crontab(hour=3, minute=0)},
     "sample every instance": {"task": "health.sample", "schedule": crontab(), "options": {"expires": 50}},
 }
 

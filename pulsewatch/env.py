@@ -4,19 +4,29 @@ Every reader answers a usable value even when the variable is wrong, and notes t
 faults at once. No message ever repeats a value: it may be a secret.
 """
 
+import importlib.util
+import io
+import ipaddress
+import os
 import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import environ
+import redis
 from environ.fileaware_mapping import FileAwareMapping
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 _HOST = re.compile(r"^(\*|\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])$")
+# One host; with underscores, which containers have in their names.
+_HOST_NAME = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$")
+_SPACE_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f]")
+MAX_URL = 300  # characters of an address the inventory stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,25 @@ class Reader:
             self.fault(name, "must be host names without scheme, port or path, separated by commas", example)
         return words
 
+    def host(self, name: str, default: str, *, example: str) -> str:
+        """One host name or address, IPv6 without its brackets."""
+        value = self.text(name, default, example=example)
+        host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        if _is_address(host) or (host == value and _HOST_NAME.match(host)):
+            return host
+        self.fault(name, "must be one host name or address without scheme, port or path", example)
+        return default
+
+    def word(self, name: str, default: str, *, max_length: int, example: str) -> str:
+        """A name the inventory accepts: letters, digits and _ . : - after a letter or digit."""
+        value = self.text(name, default, example=example)
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]*", value) and len(value) <= max_length:
+            return value
+        self.fault(
+            name, f"must be up to {max_length} letters, digits and _ . : - that begin with a letter or digit", example
+        )
+        return default
+
     def origins(self, name: str) -> list[str]:
         """Web origins: scheme and host, optionally a port, and nothing behind."""
         example = "https://pulsewatch.example.com"
@@ -143,6 +172,39 @@ class Reader:
             return default
         return value
 
+    def http_url(self, name: str, default: str, *, example: str) -> str:
+        """A web address that may be shown: without user and password."""
+        value = self.url(name, default, schemes=("http", "https"), example=example)
+        parts = urlsplit(value)
+        if parts.username is not None or parts.password is not None:
+            self.fault(name, "must be a URL without user and password: the console shows it", example)
+        elif _SPACE_OR_CONTROL.search(value) or parts.port == 0 or len(value) > MAX_URL:
+            self.fault(name, f"must be a URL of up to {MAX_URL} characters without spaces", example)
+        else:
+            return value
+        return default
+
+    def redis(self, name: str, default: str = "", *, example: str, required: bool = False) -> str:
+        """A URL that redis-py can make a connection from; none is opened."""
+        value = self.url(name, default, schemes=("redis", "rediss", "unix"), example=example, required=required)
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]{1,9}", parts.path):
+            self.fault(name, "is a URL whose path is no database number", example)
+            return default
+        try:
+            pool = redis.ConnectionPool.from_url(value)
+            pool.make_connection()
+            number = int(pool.connection_kwargs.get("db", 0))
+        except (ValueError, TypeError, redis.RedisError):
+            self.fault(name, "is a URL with a parameter behind ? that is unknown or has a wrong value", example)
+            return default
+        if number < 0:
+            self.fault(name, "is a URL whose database number is negative", example)
+            return default
+        return value
+
     def database(self, url: str) -> dict[str, object]:
         """Django's settings for a database URL that `url()` has accepted; user and password are percent-decoded."""
         return dict(environ.Env.db_url_config(url))
@@ -151,6 +213,77 @@ class Reader:
         """Print every fault on standard error and end the process with status 1; nothing when all is well."""
         if self.faults:
             _exit_with(self.faults)
+
+
+def require_settings_module() -> None:
+    """Set `DJANGO_SETTINGS_MODULE` where it is missing; end the process with a sentence when it names no module."""
+    name = os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        sys.exit(
+            "pulsewatch: DJANGO_SETTINGS_MODULE names a module that cannot be found: leave it out for "
+            "pulsewatch.settings, or correct it."
+        )
+
+
+def read_env_file(path: Path) -> str:
+    """Add the variables of a file to the environment where they are not set; a missing file has none.
+
+    Answers why the file cannot be read, empty when all is well.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"names a file that cannot be read ({error.strerror})"
+    except UnicodeDecodeError:
+        return "names a file that is not UTF-8 text"
+    if "\0" in text:
+        return "names a file that is not UTF-8 text"
+    environ.Env.read_env(io.StringIO(text))
+    return ""
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands before the port: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def reachable(host: str) -> str:
+    """The host at which this machine reaches a server that listens on `host`: the loopback for all addresses."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared with, not bound)
+
+
+def celery_url(url: str) -> str:
+    """Celery's spelling of a URL that `Reader.redis()` has accepted.
+
+    It names Unix sockets otherwise than redis-py, demands to be told how to check certificates, and takes no other
+    parameter for its broker.
+    """
+    if not url:
+        return url
+    parts = urlsplit(url)
+    number = redis.ConnectionPool.from_url(url).connection_kwargs.get("db", 0)
+    if parts.scheme == "unix":
+        spelled = f"redis+socket://{parts.netloc}{parts.path}?virtual_host={number}"
+    elif parts.scheme == "rediss":
+        given = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+        tls = urlencode({"ssl_cert_reqs": "required", **given})
+        spelled = f"rediss://{parts.netloc}/{number}?{tls}"
+    else:
+        spelled = f"redis://{parts.netloc}/{number}"
+    return spelled.replace(";", "%3B")  # it separates several brokers
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return "%" not in host and bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _exit_with(faults: list[Fault]) -> NoReturn:

@@ -20,6 +20,7 @@ import threading
 import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import NoReturn
 
 import django
 from django.conf import settings
@@ -31,7 +32,7 @@ from django.db import IntegrityError, connections
 
 from pulsewatch import valkey
 from pulsewatch.embedded import SOCKET_PATH_LIMIT, private_folder
-from pulsewatch.env import Reader
+from pulsewatch.env import Reader, reachable, require_settings_module
 from pulsewatch.install import keep_installers_out, say, stop
 from pulsewatch.supervisor import Supervisor, leash
 
@@ -39,20 +40,25 @@ READY_SECONDS = 60  # each time that long, a person wants to know what is missin
 LOOK_EVERY = 0.2  # seconds between two looks whether it is ready
 ADMIN = "admin"
 PASSWORD = "PULSEWATCH_ADMIN_PASSWORD"  # noqa: S105  (a name)
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared with, not bound)
+
+_asked_to_end: list[int] = []  # signals that came before everything was started
+
+
+def end_before_start(number: int, _: object) -> NoReturn:
+    """End the start. Noted as well, because Python drops what is raised while it cleans up an object."""
+    _asked_to_end.append(number)
+    sys.exit(0)
 
 
 def main() -> int:
     """Start everything, stay until the end, return the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, end_before_start)
     os.umask(0o077)
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
+    require_settings_module()
     django.setup()
-    env = Reader(os.environ)
-    password = env.text(PASSWORD, example="a-long-pass-phrase")
-    beat = env.boolean("SCHEDULER_ENABLED", True)
-    env.exit_on_faults()
+    # The settings have found no fault with it, and do not keep it: settings can be printed.
+    password = Reader(os.environ).text(PASSWORD, example="a-long-pass-phrase")
     for name in (PASSWORD, f"{PASSWORD}_FILE"):
         os.environ.pop(name, None)
     # Celery lectures root in ten lines, three times a start. Whoever starts a console as root knows that he is root.
@@ -67,7 +73,7 @@ def main() -> int:
     ensure_admin(password)
     broker = valkey.start(settings.EMBEDDED_SOCKET, *leash("TERM")) if settings.EMBEDDED_SOCKET else None
     try:
-        return run(broker, beat=beat)
+        return run(broker, beat=settings.SCHEDULER_ENABLED)
     finally:
         if broker:
             valkey.stop(broker)
@@ -89,7 +95,8 @@ def run(broker: subprocess.Popen[bytes] | None, *, beat: bool) -> int:
     if beat:
         supervisor.add("beat", *celery, "beat", on_orphaned="TERM")
     threading.Thread(target=announce, args=[supervisor], daemon=True).start()
-    supervisor.loop()
+    if not _asked_to_end:
+        supervisor.loop()
     if supervisor.fallen:
         say(f"Stopped, because {supervisor.fallen} ended by itself; its last lines above say why.")
         return 1
@@ -190,8 +197,7 @@ def announce(supervisor: Supervisor) -> None:
 
 def unready() -> str:
     """Why the console is not ready; empty when it is."""
-    host = EVERYWHERE.get(settings.HOST, settings.HOST)
-    connection = HTTPConnection(host, settings.PORT, timeout=READY_SECONDS)
+    connection = HTTPConnection(reachable(settings.HOST), settings.PORT, timeout=READY_SECONDS)
     try:
         connection.request("GET", "/ready")
         response = connection.getresponse()
@@ -207,8 +213,7 @@ def unready() -> str:
 
 def address() -> str:
     """Where a browser on this machine finds the console."""
-    host = EVERYWHERE.get(settings.HOST, settings.HOST)
-    return f"http://[{host}]:{settings.PORT}/" if ":" in host else f"http://{host}:{settings.PORT}/"
+    return f"{settings.LOCAL_URL}/"
 
 
 if __name__ == "__main__":

@@ -6,26 +6,27 @@ fault has been printed, before a port is opened.
 """
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-import environ
 from django.templatetags.static import static
 
 from apps.core.logging import logging_config
 from apps.core.redaction import register_secret
 from pulsewatch import __version__
-from pulsewatch.embedded import embedded_secret, embedded_socket
-from pulsewatch.env import Reader
+from pulsewatch.embedded import embedded_keyset, embedded_secret, embedded_socket
+from pulsewatch.env import Reader, bracketed, celery_url, reachable, read_env_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 _env_file = os.environ.get("ENV_FILE", ".env")
-if _env_file:
-    environ.Env.read_env(BASE_DIR / _env_file)
+_env_problem = read_env_file(BASE_DIR / _env_file) if _env_file else ""
 
 env = Reader(os.environ)
+if _env_problem:
+    env.fault("ENV_FILE", _env_problem, ".env")
 
 # --- Where this is ----------------------------------------------------------------------------------------------------
 VERSION = __version__
@@ -47,6 +48,9 @@ if DEPLOYED and SECRET_KEY and (SECRET_KEY.startswith(("django-insecure", "chang
     env.fault("SECRET_KEY", "is a default or trivial value; generate one", "$(openssl rand -base64 48)")
 if not DEPLOYED and not env.given("SECRET_KEY"):
     SECRET_KEY = embedded_secret(VAR_DIR, "secret_key")
+BACKUP_KEYSET = env.text("BACKUP_KEYSET", example="$(python manage.py backup new-keyset)")
+if not DEPLOYED and not env.given("BACKUP_KEYSET"):
+    BACKUP_KEYSET = embedded_secret(VAR_DIR, "backup_keyset.json", make=embedded_keyset)
 METRICS_TOKEN = env.text(
     "METRICS_TOKEN", min_length=16 if env.given("METRICS_TOKEN") else 0, example="$(openssl rand -hex 32)"
 )
@@ -59,7 +63,7 @@ if not env.given("DATABASE_URL") and any(env.given(name) for name in _mysql_vari
     _database_url = "mysql://{user}:{password}@{host}:{port}/{name}".format(
         user=quote(env.text("MYSQL_USER", "pulsewatch", example="pulsewatch"), safe=""),
         password=quote(env.text("MYSQL_PASSWORD", required=True, example="a-long-password"), safe=""),
-        host=env.text("MYSQL_HOST", "db", example="db"),
+        host=bracketed(env.host("MYSQL_HOST", "db", example="db")),
         port=env.integer("MYSQL_PORT", 3306, minimum=1, maximum=65535),
         name=quote(env.text("MYSQL_DATABASE", "pulsewatch_dev", example="pulsewatch"), safe=""),
     )
@@ -72,8 +76,10 @@ elif DEPLOYED and _database_url.startswith("sqlite"):
 # The path of the embedded file is no URL: a folder may be called anything.
 _database = env.database(_database_url) if _database_url else {"NAME": str(VAR_DIR / "pulsewatch.sqlite3")}
 if _database_url.startswith("mysql"):
-    if not _database["NAME"]:
+    if not _database["NAME"] and env.given("DATABASE_URL"):
         env.fault("DATABASE_URL", "is a URL without a database name", _mysql_example)
+    elif not _database["NAME"]:
+        env.fault("MYSQL_DATABASE", "is empty", "pulsewatch")
     # Seconds. 0 = wait for ever, right for migrations; pulsewatch.web sets a bound for the web processes, so that a
     # frozen server holds no request thread for good.
     _read_timeout = env.integer("DATABASE_TIMEOUT", 0, minimum=0, maximum=3600)
@@ -84,7 +90,7 @@ if _database_url.startswith("mysql"):
             "charset": "utf8mb4",
             "init_command": "SET sql_mode='STRICT_TRANS_TABLES'",
             "isolation_level": "read committed",
-            "connect_timeout": 5,
+            "connect_timeout": 3,
             **_timeouts,
         },
         "CONN_MAX_AGE": 60,  # seconds; well below MySQL's wait_timeout of 8 hours
@@ -108,25 +114,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SILENCED_SYSTEM_CHECKS = ["models.E034"]
 
 # --- Redis, Celery ----------------------------------------------------------------------------------------------------
-_redis_schemes = ("redis", "rediss", "unix")
 _redis_example = "redis://redis:6379/0"
-REDIS_URL = env.url("REDIS_URL", schemes=_redis_schemes, example=_redis_example, required=DEPLOYED)
+REDIS_URL = env.redis("REDIS_URL", example=_redis_example, required=DEPLOYED)
 # The embedded broker listens on a socket in the folder: no port, so two clones run side by side.
 EMBEDDED_SOCKET = None if env.given("REDIS_URL") else embedded_socket(VAR_DIR)
 if EMBEDDED_SOCKET:
     REDIS_URL = f"unix://{quote(str(EMBEDDED_SOCKET))}?db=0"
-
-
-def _for_celery(url: str) -> str:
-    """Kombu's spelling of a Redis URL: it names Unix sockets otherwise than redis-py."""
-    parts = urlsplit(url)
-    return f"redis+socket://{parts.path}?virtual_host=0" if parts.scheme == "unix" else url
-
-
-CELERY_BROKER_URL = _for_celery(env.url("CELERY_BROKER_URL", REDIS_URL, schemes=_redis_schemes, example=_redis_example))
-CELERY_RESULT_BACKEND = _for_celery(
-    env.url("CELERY_RESULT_BACKEND", REDIS_URL, schemes=_redis_schemes, example=_redis_example)
-)
+CELERY_BROKER_URL = celery_url(env.redis("CELERY_BROKER_URL", REDIS_URL, example=_redis_example))
+CELERY_RESULT_BACKEND = celery_url(env.redis("CELERY_RESULT_BACKEND", REDIS_URL, example=_redis_example))
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -152,7 +147,8 @@ CACHES = {
         "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1},
     }
 }
-SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+# In the database alone: a session in a cache that is away while its user signs out would be valid again afterwards.
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
 # --- Probes, metrics, Pulsewatch's own instance -----------------------------------------------------------------------
 PROMETHEUS_METRICS_ENABLED = env.boolean("PROMETHEUS_METRICS_ENABLED", True)
@@ -160,15 +156,36 @@ PROMETHEUS_EXPORT_MIGRATIONS = False  # it would query the database when the pro
 READY_TIMEOUT_SECONDS = env.number("READY_TIMEOUT_SECONDS", 0.8, minimum=0.1, maximum=10)
 # Seconds of silence after which the console says that its own data is stale: three missed samples.
 STALE_AFTER_SECONDS = 180
-HOST = env.text("HOST", "127.0.0.1", example="127.0.0.1")
+HOST = env.host("HOST", "127.0.0.1", example="127.0.0.1")
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", 2, minimum=1, maximum=64)  # gunicorn worker processes
+WEB_THREADS = 16  # in each of them; some are kept for probes, see apps.health.middleware
+# Where this machine reaches the web server.
+LOCAL_URL = f"http://{bracketed(reachable(HOST))}:{PORT}"
 # Where the sampler reaches Pulsewatch's own web process.
-SELF_URL = env.url("SELF_URL", f"http://127.0.0.1:{PORT}", schemes=("http", "https"), example="http://web:8000")
-INSTANCE_ID = env.text("INSTANCE_ID", f"{socket.gethostname()}:{PORT}", example="pulsewatch-web-1")
+SELF_URL = env.http_url("SELF_URL", LOCAL_URL, example="http://web:8000")
+# A computer may be called anything; the inventory takes letters, digits and some signs.
+_hostname = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).lstrip("_.-")[:64] or "pulsewatch"
+INSTANCE_ID = env.word("INSTANCE_ID", f"{_hostname}:{PORT}", max_length=100, example="pulsewatch-web-1")
+# Both are for `make run`, which also takes the password out of the environment; here it is only checked.
+SCHEDULER_ENABLED = env.boolean("SCHEDULER_ENABLED", True)
+_admin_password = env.text("PULSEWATCH_ADMIN_PASSWORD", example="a-long-pass-phrase")
+
+# --- Backups ----------------------------------------------------------------------------------------------------------
+# A folder, or an S3 bucket as s3://bucket/prefix.
+BACKUP_STORAGE = env.text("BACKUP_STORAGE", str(VAR_DIR / "backups"), example="s3://backups/pulsewatch")
+BACKUP_STORAGE_OPTIONS = {
+    "endpoint": env.url("BACKUP_S3_ENDPOINT", schemes=("https", "http"), example="https://s3.example.com"),
+    "access_key": env.text("BACKUP_S3_ACCESS_KEY", example="pulsewatch"),
+    "secret_key": env.text("BACKUP_S3_SECRET_KEY", example="a-long-secret"),
+    "region": env.text("BACKUP_S3_REGION", example="eu-central-1"),
+    "object_lock_days": env.integer("BACKUP_S3_OBJECT_LOCK_DAYS", 0, minimum=0, maximum=3650),
+}
 
 # --- Web --------------------------------------------------------------------------------------------------------------
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1")
+if not env.given("ALLOWED_HOSTS") and bracketed(reachable(HOST)) not in ALLOWED_HOSTS:
+    ALLOWED_HOSTS.append(bracketed(reachable(HOST)))
 CORS_ORIGINS = env.origins("CORS_ORIGINS")
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 # How many proxies of ours stand in front: that many entries from the right of X-Forwarded-For are believed.
@@ -204,6 +221,7 @@ INSTALLED_APPS = [
     "apps.core",
     "apps.inventory",
     "apps.health",
+    "apps.backups",
 ]
 MIDDLEWARE = [
     # Probes come first: nothing above them may refuse a host, redirect, or touch a session or a database.
@@ -294,6 +312,9 @@ UNFOLD = {
 }
 
 env.exit_on_faults()
-for _secret in (SECRET_KEY, METRICS_TOKEN, str(_database.get("PASSWORD") or ""), urlsplit(REDIS_URL).password or ""):
-    if len(_secret) >= 6:
-        register_secret(_secret)
+_urls = (REDIS_URL, CELERY_BROKER_URL, CELERY_RESULT_BACKEND)
+for _secret in (
+    *(SECRET_KEY, METRICS_TOKEN, BACKUP_KEYSET, str(BACKUP_STORAGE_OPTIONS["secret_key"]), _admin_password),
+    *(str(_database.get("PASSWORD") or ""), *(unquote(urlsplit(url).password or "") for url in _urls)),
+):
+    register_secret(_secret)

@@ -1,18 +1,17 @@
 """The embedded broker: a Valkey on a Unix socket in `var/`, for as long as `make run` runs."""
 
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import redis
-
 START_SECONDS = 10  # until it answers; it takes 20 ms on an idle machine
 
 
-def start(socket: Path, *words_before: str) -> subprocess.Popen[bytes]:
+def start(address: Path, *words_before: str) -> subprocess.Popen[bytes]:
     """Start Valkey and return when it answers. Ends this process with a sentence where that cannot be.
 
     It listens on its socket only and keeps nothing on disk: what it holds are wake-ups, the work itself is in the
@@ -24,17 +23,17 @@ def start(socket: Path, *words_before: str) -> subprocess.Popen[bytes]:
             "pulsewatch: there is no Valkey for this platform. Install one (Debian and Ubuntu: sudo apt install "
             "redis-server), or name a running one with REDIS_URL."
         )
-    command = [*words_before, program, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
-    command += ["--dir", str(socket.parent), "--save", "", "--appendonly", "no", "--daemonize", "no"]
+    command = [*words_before, program, "--port", "0", "--unixsocket", str(address), "--unixsocketperm", "700"]
+    command += ["--dir", str(address.parent), "--save", "", "--appendonly", "no", "--daemonize", "no"]
     command += ["--maxmemory-policy", "noeviction"]
-    log = socket.with_suffix(".log")
+    log = address.with_suffix(".log")
     with log.open("wb") as output:
         # In a session of its own: Ctrl-C in the terminal is not for it, the processes that use it have to end first.
         valkey = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        if _answers(valkey, socket):
+        if _answers(valkey, address):
             return valkey
     except BaseException:  # Ctrl-C or TERM: leave nothing running
         stop(valkey)
@@ -43,14 +42,17 @@ def start(socket: Path, *words_before: str) -> subprocess.Popen[bytes]:
     sys.exit(f"pulsewatch: the embedded Valkey does not start; {log} says why.")
 
 
-def _answers(valkey: subprocess.Popen[bytes], socket: Path) -> bool:
+def _answers(valkey: subprocess.Popen[bytes], address: Path) -> bool:
     """Wait until it does."""
     deadline = time.monotonic() + START_SECONDS
-    with redis.Redis(unix_socket_path=str(socket), socket_timeout=1) as client:
-        while valkey.poll() is None and time.monotonic() < deadline:
-            with suppress(redis.RedisError):
-                return bool(client.ping())
-            time.sleep(0.01)
+    while valkey.poll() is None and time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.settimeout(1)  # second
+            client.connect(str(address))
+            client.sendall(b"PING\r\n")
+            if client.recv(16).startswith(b"+PONG"):
+                return True
+        time.sleep(0.01)
     return False
 
 

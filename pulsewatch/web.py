@@ -1,25 +1,40 @@
 """Gunicorn's configuration: `gunicorn --config python:pulsewatch.web pulsewatch.wsgi`."""
 
 import os
-import shutil
-from pathlib import Path
 from typing import Any
 
-# Seconds after which a request gives up on a database that does not answer. Must be set before the settings are read.
-os.environ.setdefault("DATABASE_TIMEOUT", "15")
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
-
 from django.conf import settings
+from gunicorn.glogging import Logger
+
+from pulsewatch.env import bracketed, require_settings_module
+
+# Seconds after which a request gives up on a database that does not answer. Must be set before the settings are read.
+os.environ.setdefault("DATABASE_TIMEOUT", "10")
+require_settings_module()
 
 # A folder of this server's own, emptied at every start: counters of an earlier run would be added to this one's.
-_metrics_dir = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.VAR_DIR / "metrics")))
-shutil.rmtree(_metrics_dir, ignore_errors=True)
-_metrics_dir.mkdir(parents=True)
+# Never a folder that the environment names: others may keep their files in that one.
+_metrics_dir = settings.VAR_DIR / "metrics"
+settings.VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+_metrics_dir.mkdir(mode=0o700, exist_ok=True)
+for _counters in _metrics_dir.glob("*.db"):
+    _counters.unlink()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_dir)
 
-bind = f"{settings.HOST}:{settings.PORT}"
+
+class ErrorLog(Logger):  # type: ignore[misc]  # the library has no hints
+    """Gunicorn's words without its access log, which `logconfig_dict` would switch on, query strings and all."""
+
+    @property
+    def access_log_enabled(self) -> bool:
+        """False: apps.core.middleware writes one line a request."""
+        return False
+
+
+bind = f"{bracketed(settings.HOST)}:{settings.PORT}"
 workers = settings.WEB_CONCURRENCY
 worker_class = "gthread"
-threads = 8
+threads = settings.WEB_THREADS
 timeout = 30  # seconds without a sign of life from a worker
 graceful_timeout = 8  # seconds for running requests after TERM; the launcher allows 10 in all
 keepalive = 5  # seconds
@@ -27,9 +42,13 @@ reload = settings.DEBUG  # a developer sees a change at once
 preload_app = not reload  # the application is whole before the port is opened
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  (a heartbeat file, no data)
 control_socket = str(settings.VAR_DIR / "gunicorn.sock")
-accesslog = None  # apps.core.middleware writes one line a request
+logger_class = ErrorLog
 logconfig_dict = settings.LOGGING
-forwarded_allow_ips = "*"  # the address is taken by apps.core.middleware, which counts trusted proxies
+# Gunicorn believes no header about scheme, path or address: apps.core.middleware and Django's
+# SECURE_PROXY_SSL_HEADER do, as far as TRUSTED_PROXIES says.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -1,9 +1,9 @@
 """The WSGI application: what gunicorn serves."""
 
-import os
-
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pulsewatch.settings")
+from pulsewatch.env import require_settings_module
+
+require_settings_module()
 
 application = get_wsgi_application()

@@ -42,7 +42,7 @@ class HealthCheckFactory(factory.django.DjangoModelFactory):
 
     instance = factory.SubFactory(InstanceFactory)
     environment = factory.LazyAttribute(lambda row: row.instance.workload.environment)
-    timestamp = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    timestamp = factory.LazyFunction(lambda: datetime.now(UTC).replace(second=0, microsecond=0))
     measured_at = factory.SelfAttribute("timestamp")
     id = factory.LazyAttribute(lambda row: f"{ids.timestamped('health', row.timestamp)}_{ids.suffix()}")
     overall_status = "healthy"

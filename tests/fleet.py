@@ -20,6 +20,19 @@ from tests.servers import MariaDB, Redis
 READY = Answer(200, json.dumps({"version": "1.0.0"}).encode())
 
 
+def connect(database: MariaDB, *, schema: str = "") -> MySQLdb.Connection:
+    """A connection to a private server, to the schema of its URL or another one."""
+    url = urlsplit(database.url)
+    return MySQLdb.connect(
+        host=url.hostname,
+        port=url.port,
+        user=url.username,
+        password=unquote(url.password or ""),
+        database=schema or url.path[1:],
+        charset="utf8mb4",
+    )
+
+
 class Fleet:
     """Private servers, one watched application, and the Celery processes that sample it."""
 
@@ -64,14 +77,7 @@ class Fleet:
 
     def slots(self) -> list[str]:
         """The time of every stored sample."""
-        url = urlsplit(self.database.url)
-        connection = MySQLdb.connect(
-            host=url.hostname,
-            port=url.port,
-            user=url.username,
-            password=unquote(url.password or ""),
-            database=url.path[1:],
-        )
+        connection = connect(self.database)
         try:
             cursor = connection.cursor()
             cursor.execute("SELECT timestamp FROM health_checks ORDER BY timestamp")

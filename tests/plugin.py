@@ -102,12 +102,12 @@ def _set_environment(engine: str) -> None:
     if engine == "given" and not given_database:
         raise pytest.UsageError("--db=given uses the database that DATABASE_URL names, and DATABASE_URL is not set")
     # Whatever the settings read and this shell happens to hold must not change what the tests prove.
-    for name in re.findall(r'\benv\.\w+\(\s*"([A-Z_]+)"', SETTINGS.read_text()):
+    for name in re.findall(r'\benv\.\w+\(\s*"([A-Z0-9_]+)"', SETTINGS.read_text()):
         os.environ.pop(name, None)
         os.environ.pop(f"{name}_FILE", None)
     os.environ.pop(RUN_FOLDER_VARIABLE, None)
     var = run_folder() / "var"
-    var.mkdir()
+    var.mkdir(mode=0o700)
     urls = {
         "DATABASE_URL": given_database if engine == "given" else f"sqlite:///{var}/pulsewatch.sqlite3",
         "REDIS_URL": "redis://127.0.0.1:1/0",  # where nobody listens: a run that executes no test needs none

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pulsewatch.env import bracketed
 from tests.servers import free_port
 
 
@@ -79,12 +80,12 @@ def served(application: str = "pulsewatch.wsgi", *, path: str = "/healthz", **en
             "PORT": str(port),
             **environment,
         }
-        variables.pop("PROMETHEUS_MULTIPROC_DIR", None)
         command = [sys.executable, "-m", "gunicorn", "--config", "python:pulsewatch.web", application]
         log = Path(var) / "web.log"
         with log.open("wb") as output:
             process = subprocess.Popen(command, env=variables, stdout=output, stderr=subprocess.STDOUT)
-        server = Served(f"http://127.0.0.1:{port}", process, log)
+        host = bracketed(environment.get("HOST", "127.0.0.1"))
+        server = Served(f"http://{host}:{port}", process, log)
         try:
             _wait(server, path)
             yield server

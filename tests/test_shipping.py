@@ -25,15 +25,18 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {"prepare": "prepare", "web": "web", "worker": "worker-fast", "worker-long": "worker-long", "beat": "beat"}
 WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
 
-# Read by Django itself, before the settings, or by `make run`.
-READ_ELSEWHERE = {"DJANGO_SETTINGS_MODULE", "ENV_FILE", "PULSEWATCH_ADMIN_PASSWORD", "SCHEDULER_ENABLED"}
-SETTINGS = set(re.findall(r'\benv\.\w+\(\s*"([A-Z_]+)"', (ROOT / "pulsewatch/settings.py").read_text()))
-SECRETS = {"SECRET_KEY", "METRICS_TOKEN", "MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD", "PULSEWATCH_ADMIN_PASSWORD"}
+# Read by Django itself or before the settings.
+READ_ELSEWHERE = {"DJANGO_SETTINGS_MODULE", "ENV_FILE"}
+SETTINGS = set(re.findall(r'\benv\.\w+\(\s*"([A-Z0-9_]+)"', (ROOT / "pulsewatch/settings.py").read_text()))
+SECRETS = {
+    *("SECRET_KEY", "METRICS_TOKEN", "MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD", "PULSEWATCH_ADMIN_PASSWORD"),
+    *("BACKUP_KEYSET", "BACKUP_S3_SECRET_KEY"),
+}
 
 
 def examples() -> dict[str, str]:
     """The variables of the example file with their values; all are commented out, so that a copy changes nothing."""
-    return dict(re.findall(r"^#([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    return dict(re.findall(r"^#([A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 
 
 def test_the_search_for_variables_finds_them() -> None:
@@ -139,7 +142,8 @@ def test_the_database_is_asked_for_its_health_without_a_password_among_the_argum
 def test_compose_hands_every_setting_on_or_decides_it_itself() -> None:
     # Where the image listens and writes, and the two servers that compose starts, are not for a person to choose.
     decided = {"HOST", "PORT", "VAR_DIR", "DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
-    assert set(SERVICES["web"]["environment"]) == SETTINGS - decided
+    of_make_run = {"PULSEWATCH_ADMIN_PASSWORD", "SCHEDULER_ENABLED"}
+    assert set(SERVICES["web"]["environment"]) == SETTINGS - READ_ELSEWHERE - decided - of_make_run
 
 
 @pytest.mark.engine

@@ -1,10 +1,13 @@
 """The overview: every instance's newest sample, worst first."""
 
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.core.choices import Environment
 from apps.health.admin import STATUS_LABELS, reason_text
@@ -53,13 +56,20 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(instance: Instance, sample: HealthCheck | None) -> dict[str, Any]:
+    """One line. A sample that is too old says nothing of the present."""
+    old = sample is not None and timezone.now() - sample.timestamp > timedelta(seconds=settings.STALE_AFTER_SECONDS)
+    status = HealthStatus(sample.overall_status) if sample and not old else HealthStatus.UNKNOWN
+    if sample is None:
+        why = "no sample yet; the first comes within a minute"
+    elif old:
+        why = f"no sample since {sample.timestamp:%Y-%m-%d %H:%M} UTC"
+    else:
+        why = ", ".join(map(reason_text, sample.reasons))
     return {
         "instance": instance,
         "sample": sample,
-        "status": HealthStatus(sample.overall_status) if sample else HealthStatus.UNKNOWN,
-        "variant": STATUS_LABELS[HealthStatus(sample.overall_status).label] if sample else "info",
-        "why": ", ".join(map(reason_text, sample.reasons))
-        if sample
-        else "no sample yet; the first comes within a minute",
+        "status": status,
+        "variant": STATUS_LABELS[status.label],
+        "why": why,
         "url": reverse("admin:health_healthcheck_change", args=[sample.pk]) if sample else "",
     }

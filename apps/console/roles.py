@@ -1,8 +1,12 @@
 """The three groups and what each may do. Made at start-up, corrected at every start; further groups are left alone."""
 
+from collections.abc import Iterable
+
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 from django.db.models import Q
+
+from apps.core import audit
 
 READABLE_APPS = ("core", "inventory", "health")
 OPERATED_APPS = ("inventory",)
@@ -28,5 +32,20 @@ def permissions(role: str) -> Q:
 def ensure_groups() -> None:
     """Make the groups viewer, operator and admin, and give each exactly its permissions."""
     for role in ("viewer", "operator", "admin"):
-        group, _ = Group.objects.get_or_create(name=role)
-        group.permissions.set(Permission.objects.filter(permissions(role)))
+        group, made = Group.objects.get_or_create(name=role)
+        wanted = set(Permission.objects.filter(permissions(role)).select_related("content_type"))
+        held = set(group.permissions.select_related("content_type"))
+        if not made and wanted == held:
+            continue
+        group.permissions.set(wanted)
+        audit.record(
+            actor=audit.Actor.automation("start-up"),
+            action="group.create" if made else "group.update",
+            subject=f"group:{role}",
+            after={"permissions_added": names(wanted - held), "permissions_removed": names(held - wanted)},
+        )
+
+
+def names(held: Iterable[Permission]) -> list[str]:
+    """Permissions as code names them, such as `core.change_stopswitch`, sorted. Reads their content types."""
+    return sorted(f"{permission.content_type.app_label}.{permission.codename}" for permission in held)

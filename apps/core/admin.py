@@ -1,9 +1,14 @@
 """Admin base classes, and the pages of the audit trail and the stop switch."""
 
+from copy import copy
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import IntegrityError
+from django.db.models import QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -12,7 +17,7 @@ from unfold.paginator import InfinitePaginator
 
 from apps.core import services
 from apps.core.audit import Actor
-from apps.core.errors import Invalid
+from apps.core.errors import Conflict, Invalid
 from apps.core.models import AuditEntry, StopSwitch
 
 
@@ -31,6 +36,61 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class WritingAdmin(ModelAdmin):
+    """A fault found only while writing shows in the form, like one that validation finds. Nothing is kept of it."""
+
+    fault: Invalid | Conflict | None = None
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The page to add or change a row. A write that fails is rolled back, and the form shows why."""
+        try:
+            response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+            return response
+        except (Invalid, Conflict) as error:
+            fault = error
+        except IntegrityError:
+            fault = Conflict("Somebody else changed the same things at this moment; look what is there and save again.")
+        again = copy(self)  # this object serves all requests at once
+        again.fault = fault
+        page: HttpResponse = super(WritingAdmin, again).changeform_view(request, object_id, form_url, extra_context)
+        return page
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> "type[ModelForm[Any]]":
+        """The form, which in the second round of `changeform_view` knows the fault."""
+        form: type[ModelForm[Any]] = super().get_form(request, obj, change, **kwargs)
+        return form if self.fault is None else _with_fault(form, self.fault)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Run an action on the chosen rows; a made-up key is answered with a message."""
+        try:
+            for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.clean(key, None)
+        except ValidationError:
+            self.message_user(request, "Nothing was done: what was chosen is no row of this list.", messages.ERROR)
+            return None
+        response: HttpResponse | None = super().response_action(request, queryset)
+        return response
+
+
+def _with_fault(form: "type[ModelForm[Any]]", fault: Invalid | Conflict) -> "type[ModelForm[Any]]":
+    class Faulty(form):  # type: ignore[misc, valid-type]  # a base known only now
+        def full_clean(self) -> None:
+            super().full_clean()
+            if not self.errors:  # what validation finds by now says it better
+                field = fault.field if isinstance(fault, Invalid) and fault.field in self.fields else None
+                self.add_error(field, str(fault))
+
+    return Faulty
 
 
 @admin.register(AuditEntry)
@@ -55,9 +115,11 @@ class StopSwitchAdmin(ReadOnlyAdmin):
         if request.method == "POST":
             if not request.user.has_perm("core.change_stopswitch"):
                 raise PermissionDenied
-            reason = request.POST.get("reason", "")
+            reason, on = request.POST.get("reason", ""), request.POST.get("on")
             try:
-                wanted = request.POST.get("on") == "yes"
+                if on not in ("yes", "no"):
+                    raise Invalid("Say on=yes or on=no: nothing was changed, for it is not clear which was meant.")
+                wanted = on == "yes"
                 services.set_stop_switch(on=wanted, reason=reason, actor=Actor.person(request.user))
             except Invalid as error:
                 fault = str(error)

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.core import context
 from apps.core.choices import ActorKind
-from apps.core.models import AuditEntry
+from apps.core.models import MAX_REASON, AuditEntry
 from apps.core.redaction import redact, redact_value
 
 
@@ -41,7 +41,7 @@ def record(
     after: Mapping[str, Any] | None = None,
     reason: str = "",
 ) -> AuditEntry:
-    """Add one entry. Address and request id come from the running request; secrets are cut out."""
+    """Add one entry. Address and request id come from the running request; secrets are cut out, a long reason short."""
     now = context.current()
     return AuditEntry.objects.create(
         at=timezone.now(),
@@ -52,7 +52,7 @@ def record(
         subject=subject,
         ip_address=now.ip_address,
         request_id=now.request_id or "",
-        reason=redact(reason),
+        reason=redact(reason)[:MAX_REASON],  # hiding a short secret makes the text longer
         before=redact_value(None, dict(before or {})),
         after=redact_value(None, dict(after or {})),
     )

@@ -3,7 +3,10 @@
 PulsewatchError          its text is written for the person who asked; it never carries a secret
 ├── Invalid              the input is wrong; nothing was changed         (form error, HTTP 422)
 ├── Conflict             the input is right, the moment is not           (message, HTTP 409)
-└── Transient            may go well when tried again                    (Celery retries only this one)
+├── Transient            may go well when tried again                    (Celery retries only this one)
+├── KeyUnknown           sealed with a key the keyset does not hold      (give the right keyset)
+├── Tampered             a sealed secret is not authentic                (give an unaltered copy)
+└── Corrupt              a stored backup is not what was written         (use another copy or backup)
 """
 
 
@@ -25,3 +28,15 @@ class Conflict(PulsewatchError):
 
 class Transient(PulsewatchError):
     """The other side did not answer, or asked for patience."""
+
+
+class KeyUnknown(PulsewatchError):
+    """What is sealed needs a key that this keyset does not hold."""
+
+
+class Tampered(PulsewatchError):
+    """What is sealed was altered, cut off, or belongs to something else; or the passphrase is wrong."""
+
+
+class Corrupt(PulsewatchError):
+    """What is stored is not what was written: altered, cut off, or belonging to another backup."""

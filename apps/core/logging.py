@@ -16,7 +16,9 @@ what a process says about itself: `startup_error` from level ERROR up, for littl
 import json
 import logging
 import re
+import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -133,7 +135,7 @@ def _single(error: BaseException, trace: TracebackType | None, depth: int) -> It
 
 # ---- Messages --------------------------------------------------------------------------------------------------------
 
-_SPEC = re.compile(r"%(?:\((?P<name>[^)]*)\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?(?P<type>[a-zA-Z%])")
+_SPEC = re.compile(r"%(?:\((?P<name>[^)]{0,100})\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?(?P<type>[a-zA-Z%])")
 
 
 def _message(template: object, args: object) -> str:
@@ -167,10 +169,7 @@ def _merge(template: str, args: object) -> str:
 def _places(template: str) -> tuple[tuple[str, bool], ...]:
     """The places of a template: the name of each (may be empty), and whether the text around it announces a secret."""
     return tuple(
-        (
-            spec["name"] or "",
-            spec["type"] in "sra" and announces_secret(template[: spec.start()], template[spec.end() :]),
-        )
+        (spec["name"] or "", spec["type"] in "sra" and announces_secret(template, spec.start(), spec.end()))
         for spec in _SPEC.finditer(template)
         if spec["type"] != "%"
     )
@@ -408,3 +407,32 @@ def logging_config(level: str) -> dict[str, Any]:
             **{name: {"level": max(root, floor), "handlers": [], "propagate": True} for name, floor in quiet.items()},
         },
     }
+
+
+def install_hooks() -> None:
+    """Send what Python would print itself to the log: exceptions nobody caught, in any thread, and warnings.
+
+    For the start of a process, once its logging is configured; processes it forks inherit it. Ctrl-C and an orderly
+    exit stay as they are.
+    """
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            logging.getLogger(__name__).critical(
+                "The process ends, because nothing caught an exception", exc_info=(kind, error, trace)
+            )
+
+    def uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            name = args.thread.name if args.thread else "unknown"
+            logging.getLogger(__name__).error(
+                "Thread %s ended, because nothing caught an exception",
+                name,
+                exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+            )
+
+    sys.excepthook = uncaught
+    threading.excepthook = uncaught_in_thread
+    logging.captureWarnings(True)

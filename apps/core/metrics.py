@@ -6,7 +6,6 @@ over the process tree.
 
 import hmac
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +18,6 @@ from prometheus_client.registry import REGISTRY, Collector
 # The process whose tree is measured: this one, or gunicorn's master once a worker has been forked.
 process_root = os.getpid()
 
-app_info = Gauge("pulsewatch_app_info", "Application information, always 1", ["version"], multiprocess_mode="max")
-app_start_time = Gauge(
-    "pulsewatch_app_start_time_seconds", "Unix time at which the application started", multiprocess_mode="min"
-)
 health_check_duration = Histogram(
     "pulsewatch_health_check_duration_seconds",
     "Execution time of the readiness checks",
@@ -35,9 +30,6 @@ health_check_status = Gauge(
     ["check_name"],
     multiprocess_mode="mostrecent",
 )
-
-app_info.labels(version=settings.VERSION).set(1)
-app_start_time.set(time.time())
 
 
 class ProcessTreeCollector(Collector):
@@ -56,6 +48,14 @@ class ProcessTreeCollector(Collector):
                     memory += process.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
+        info = GaugeMetricFamily("pulsewatch_app_info", "Application information, always 1", labels=["version"])
+        info.add_metric([settings.VERSION], 1)
+        yield info
+        yield GaugeMetricFamily(
+            "pulsewatch_app_start_time_seconds",
+            "Unix time at which the application started",
+            value=root.create_time(),
+        )
         yield CounterMetricFamily("process_cpu_seconds_total", "CPU time of all server processes in seconds", value=cpu)
         yield GaugeMetricFamily(
             "process_resident_memory_bytes", "Resident memory of all server processes in bytes", value=memory

@@ -5,9 +5,11 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.log import log_response
 
 from apps.core import context
 
@@ -49,6 +51,12 @@ def request_id(request: HttpRequest) -> str:
     return str(uuid.uuid4())
 
 
+def signed_in(request: HttpRequest) -> str | None:
+    """The primary key of the user, once something has asked who it is; asking here could cost a query."""
+    user = getattr(request, "_cached_user", None)
+    return str(user.pk) if user is not None and user.pk else None
+
+
 class RequestMiddleware:
     """Gives each request an id and a context for its log lines, and writes one line when it ends."""
 
@@ -63,11 +71,16 @@ class RequestMiddleware:
             ip_address=client_address(request) or None,
             method=request.method,
             path=request.path,
+            find_user_id=partial(signed_in, request),
         )
         with bound:
             response = self.get_response(request)
             response["X-Request-ID"] = identifier
             response.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            if response.status_code >= 400:
+                # Django says so itself, but only after this block, where the line has no request id any more. It
+                # marks a response it has spoken of, so this is the only line.
+                log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)
             self._log(request, response, started)
         return response
 
@@ -75,8 +88,6 @@ class RequestMiddleware:
     def _log(request: HttpRequest, response: HttpResponse, started: float) -> None:
         if not logger.isEnabledFor(logging.INFO):
             return
-        # `_cached_user` is there only when something asked who it is; asking now could cost a query.
-        user = getattr(request, "_cached_user", None)
         logger.info(
             "%s %s answered %d",
             request.method,
@@ -87,6 +98,5 @@ class RequestMiddleware:
                 "event_type": "request",
                 "status_code": response.status_code,
                 "duration_ms": round((time.perf_counter() - started) * 1000, 2),
-                **({"user_id": str(user.pk)} if user is not None and user.pk else {}),
             },
         )

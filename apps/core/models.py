@@ -8,6 +8,8 @@ from django.db.models import Q
 
 from apps.core.choices import ActorKind
 
+MAX_REASON = 500  # characters: a few sentences for the next person on call
+
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):
     """Entries can be added and read. Nothing in Pulsewatch changes or removes one."""
@@ -36,7 +38,7 @@ class AuditEntry(models.Model):
     subject = models.CharField(max_length=200, help_text="Kind and key, such as workload:app/production")
     ip_address = models.GenericIPAddressField("address", null=True, blank=True)
     request_id = models.CharField(max_length=36, blank=True)
-    reason = models.CharField(max_length=500, blank=True)
+    reason = models.CharField(max_length=MAX_REASON, blank=True)
     before = models.JSONField(default=dict, blank=True)
     after = models.JSONField(default=dict, blank=True)
 
@@ -59,6 +61,13 @@ class AuditEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.actor}: {self.action} {self.subject}"
 
+    # Models here leave save() alone, for what it does behind a caller's back surprises; this one does less, not more:
+    # it only ever inserts, so that neither a row that was read nor one made with a taken key overwrites history.
+    def save(self, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("audit entries are append-only")
+        super().save(**{**kwargs, "force_insert": True})
+
     def delete(self, *args: Any, **kwargs: Any) -> Never:
         raise TypeError("audit entries are append-only")
 
@@ -73,7 +82,7 @@ class StopSwitch(models.Model):
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=SINGLETON, editable=False)
     on = models.BooleanField(default=False)
-    reason = models.CharField(max_length=500)
+    reason = models.CharField(max_length=MAX_REASON)
     changed_at = models.DateTimeField()
     changed_by = models.CharField(max_length=150)
 

@@ -99,19 +99,15 @@ def _lower(text: str) -> str:
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
 
 
-def _hide_named(text: str) -> str:
-    lower, shown_from, position = _lower(text), 0, 0
-    pieces: list[str] = []
+def _named_values(text: str) -> Iterator[tuple[int, int]]:
+    """Where the values of sensitive names begin and end."""
+    lower, position = _lower(text), 0
     ends: _Ends = {}
-    while shown_from < len(text) and (name := _NAME.search(lower, position)):
+    while name := _NAME.search(lower, position):
         position = name.end()
         if span := _value_span(lower, name, ends):
             start, end, position = span
-            if shown_from < start < end:
-                pieces += (text[shown_from:start], PLACEHOLDER)
-            if start < end:
-                shown_from = max(shown_from, end)
-    return "".join((*pieces, text[shown_from:]))
+            yield start, end
 
 
 _Span = tuple[int, int, int]  # where a value begins and ends, and where to look for the next name: maybe within it
@@ -188,11 +184,11 @@ def _closing_bracket(text: str, start: int) -> int:
     return len(text)
 
 
-def announces_secret(before: str, after: str = "") -> bool:
-    """Whether the text before (and after) a place in a template says that a secret goes there: `password='`."""
-    if before.endswith(":") and after.startswith("@"):
+def announces_secret(template: str, start: int, end: int) -> bool:
+    """Whether the text around a place in a template says that a secret goes there: `password='%s'`."""
+    before = _lower(template[max(0, start - 2 * _BEFORE) : start])
+    if before.endswith(":") and template.startswith("@", end):
         return True  # scheme://user:%s@host
-    before = _lower(before[-2 * _BEFORE :])
     return any(
         _OPEN_AT_END.match(before, name.end()) and _value_span(before + "x", name, {}) is not None
         for name in _NAME.finditer(before)
@@ -212,23 +208,37 @@ _USER_WITHOUT_SCHEME = re.compile(
 _ENCODED_URL = re.compile(r"%3a%2f%2f[^\s\"'&]*", re.IGNORECASE)
 
 
-def _hide_userinfo(match: re.Match[str]) -> str:
-    """`scheme://user:password@host` in a piece without white space: the password ends at the LAST at sign."""
-    run = match[0]
-    at = run.rfind("@")
-    if at < 0:
-        return run
+def _userinfos(text: str) -> Iterator[tuple[int, int]]:
+    """Where the passwords of `scheme://user:password@host` begin and end, at the LAST at sign before white space."""
+    for match in _RUN.finditer(text) if "@" in text else ():
+        run = match[0]
+        if (at := run.rfind("@")) >= 0 and (span := _userinfo(run, at)):
+            yield match.start() + span[0], match.start() + span[1]
+
+
+def _userinfo(run: str, at: int) -> tuple[int, int] | None:
     if (user := _USER_WITHOUT_SCHEME.match(run, 0, at)) and not run.startswith("@sha256:", at):  # no image:tag@sha256:…
-        return run[: user.end()] + PLACEHOLDER + run[at:]
+        return user.end(), at
     for authority in _AUTHORITY.finditer(run, 0, at):
         start = authority.end()
         if user := _USER.match(run, start, at):
             # In a web address, and where the password is empty, the user may be the token.
-            kept = start if authority["web"] or user.end() == at else user.end()
-            return run[:kept] + PLACEHOLDER + run[at:]
+            return start if authority["web"] or user.end() == at else user.end(), at
         if authority["web"] and (token := _TOKEN_AS_USER.match(run, start)):
-            return run[:start] + PLACEHOLDER + run[token.end() - 1 :]
-    return run
+            return start, token.end() - 1
+    return None
+
+
+def _hide_surrounded(text: str) -> str:
+    """Both kinds at once, for each may hide what the other goes by."""
+    pieces: list[str] = []
+    shown_from = 0
+    for start, end in sorted((*_named_values(text), *_userinfos(text))):
+        if start < end and (start > shown_from or not pieces):
+            pieces += (text[shown_from:start], PLACEHOLDER)
+        if start < end:
+            shown_from = max(shown_from, end)
+    return "".join((*pieces, text[shown_from:]))
 
 
 def _hide_encoded_userinfo(match: re.Match[str]) -> str:
@@ -278,17 +288,15 @@ def _hide_basic(match: re.Match[str]) -> str:
 
 
 # Each rule with the words, in lower case, without any of which it has nothing to do: most texts have none of them.
-# Names go first, for their values have the clearest ends.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[str], str]], ...] = (
     (("private key",), lambda text: _PRIVATE_KEY.sub(PLACEHOLDER, text)),
     (
         (
-            *("pass", "pwd", "secret", "token", "key", "auth", "cookie", "csrf", "session", "credential", "dsn", "jwt"),
-            *("url", "uri", "backend", "identified", "connection", "cast to integer"),
+            *("@", "pass", "pwd", "secret", "token", "key", "auth", "cookie", "csrf", "session", "credential", "dsn"),
+            *("jwt", "url", "uri", "backend", "identified", "connection", "cast to integer"),
         ),
-        _hide_named,
+        _hide_surrounded,
     ),
-    (("@",), lambda text: _RUN.sub(_hide_userinfo, text)),
     (("%3a%2f%2f",), lambda text: _ENCODED_URL.sub(_hide_encoded_userinfo, text)),
     (("bearer",), lambda text: _BEARER.sub(_hide_bearer, text)),
     (("basic",), lambda text: _BASIC.sub(_hide_basic, text)),

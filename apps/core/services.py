@@ -5,7 +5,8 @@ from django.utils import timezone
 
 from apps.core import audit
 from apps.core.errors import Invalid
-from apps.core.models import StopSwitch
+from apps.core.models import MAX_REASON, StopSwitch
+from apps.core.redaction import redact
 
 
 def automation_stopped() -> bool:
@@ -15,10 +16,16 @@ def automation_stopped() -> bool:
 
 @transaction.atomic
 def set_stop_switch(*, on: bool, reason: str, actor: audit.Actor) -> StopSwitch:
-    """Stop all automation that changes the world, or let it go on. Raises Invalid without a reason."""
-    reason = reason.strip()
-    if not 1 <= len(reason) <= 500:
-        raise Invalid("Say why, in 1 to 500 characters: the next person on call will ask.", field="reason")
+    """Stop all automation that changes the world, or let it go on. Raises Invalid without a reason.
+
+    The reason is shown to everyone on every page, so it is kept without its secrets.
+    """
+    reason = redact(reason.strip())
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise Invalid(
+            f"Say why, in 1 to {MAX_REASON} characters (secrets hidden): the next person on call will ask.",
+            field="reason",
+        )
     before = StopSwitch.objects.select_for_update().filter(pk=StopSwitch.SINGLETON).first()
     switch, _ = StopSwitch.objects.update_or_create(
         pk=StopSwitch.SINGLETON,

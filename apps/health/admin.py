@@ -32,7 +32,7 @@ class HealthCheckAdmin(ReadOnlyAdmin):
     list_display = ("timestamp", "instance_id", "status", "response", "cpu", "memory", "error_rate", "why")
     list_filter = ("overall_status", "environment")
     list_select_related = ()
-    search_fields = ("=instance_id",)
+    search_fields = ("=instance__id",)
     search_help_text = "A whole instance identifier"
     fieldsets = (
         (None, {"fields": ("timestamp", "instance_id", "environment", "status", "why", "deployment_id", "version")}),

@@ -1,6 +1,7 @@
 """Probes and metrics, answered before anything else: under any Host header, never redirected, without a session."""
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -11,22 +12,39 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from apps.core import metrics
 from apps.health.readiness import CheckResult, readiness
 
+THREADS_FOR_PROBES = 4  # of each worker: kubelet, a load balancer and Prometheus at the same moment
+
 
 class ProbeMiddleware:
-    """Stands first. A path it does not know goes on to the rest."""
+    """Stands first. A path it does not know goes on to the rest, as long as threads for probes are left.
+
+    While a database is frozen every page holds its thread until a time limit; liveness must not wait for one of them.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
+        self._places = threading.BoundedSemaphore(settings.WEB_THREADS - THREADS_FOR_PROBES)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         answer = PROBES.get(request.path_info)
         if answer is None:
-            return self.get_response(request)
+            return self._page(request)
         if request.method not in ("GET", "HEAD"):
             return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
         response = answer(request)
         response["Cache-Control"] = "no-store"
+        if request.method == "HEAD":
+            response.content = b""
         return response
+
+    def _page(self, request: HttpRequest) -> HttpResponse:
+        if not self._places.acquire(blocking=False):
+            text = "All threads are busy, most likely waiting for the database. /ready says more. Try again soon.\n"
+            return HttpResponse(text, "text/plain", 503, headers={"Retry-After": "5"})
+        try:
+            return self.get_response(request)
+        finally:
+            self._places.release()
 
 
 def healthz(request: HttpRequest) -> HttpResponse:

@@ -6,14 +6,15 @@ from django.contrib import admin
 from django.db.models import Model
 from django.forms import ModelForm
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 
+from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
 from apps.inventory import services
 from apps.inventory.models import Instance, Service, Workload
 
 
-class AuditedAdmin(ModelAdmin):
+class AuditedAdmin(WritingAdmin):
     """Saves through the inventory's services. Rows are retired, not deleted: history hangs on them."""
 
     list_filter_submit = False

@@ -14,8 +14,14 @@ class Platform(TextChoices):
 
 
 class MetricsPreset(TextChoices):
-    """Which metric names a service exports; the names are in apps.health.presets."""
+    """Which metric names a service exports; the names are in apps.health.probers.exposition."""
 
     DJANGO = "django", "Django (django-prometheus)"
     PROCESS = "process", "plain process_* metrics"
     NONE = "none", "no metrics, readiness only"
+
+
+class DatabaseEngine(TextChoices):
+    MYSQL = "mysql", "MySQL or MariaDB"
+    POSTGRESQL = "postgresql", "PostgreSQL"
+    SQLITE = "sqlite", "SQLite"

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from apps.core.choices import Environment
-from apps.inventory.choices import MetricsPreset, Platform
+from apps.inventory.choices import DatabaseEngine, MetricsPreset, Platform
 
 DEFAULT_SERVICE = "app"  # every team has this one from the start, so a team with one application never meets the word
 OWN_SERVICE = "pulsewatch"
@@ -153,6 +153,40 @@ class Instance(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(memory_limit_mb=None) | Q(memory_limit_mb__gt=0), name="instances_memory_limit_positive"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Database(models.Model):
+    """A database Pulsewatch watches and backs up. Its URLs are write-only: kept sealed, never shown."""
+
+    name = models.SlugField(max_length=50, unique=True)
+    service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="databases")
+    environment = models.CharField(max_length=16, choices=Environment)
+    engine = models.CharField(max_length=16, choices=DatabaseEngine, editable=False)
+    host = models.CharField(max_length=255, blank=True, editable=False)
+    port = models.PositiveIntegerField(null=True, editable=False)
+    database_name = models.CharField("schema", max_length=255, editable=False, help_text="For SQLite the file's path")
+    url_sealed = models.BinaryField(editable=False)
+    replica_url_sealed = models.BinaryField(null=True, editable=False)
+    scratch_url_sealed = models.BinaryField(null=True, editable=False)
+    max_rate_mb = models.PositiveIntegerField(
+        "limit (MB/s)", null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: as fast as it goes"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "databases"
+        ordering = ("name",)
+        constraints = (
+            models.CheckConstraint(condition=Q(environment__in=Environment.values), name="databases_environment_known"),
+            models.CheckConstraint(condition=Q(engine__in=DatabaseEngine.values), name="databases_engine_known"),
+            models.CheckConstraint(
+                condition=Q(max_rate_mb=None) | Q(max_rate_mb__gt=0), name="databases_rate_positive"
             ),
         )
 

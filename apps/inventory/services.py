@@ -1,5 +1,6 @@
 """What a person or a client may ask of the inventory. Every verb validates, writes, audits, and returns the row."""
 
+from itertools import chain, count
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
@@ -32,6 +33,10 @@ def save(row: Row, *, actor: audit.Actor) -> Row:
     except ValidationError as error:
         raise _invalid(error) from error
     before = {} if adding else _state(type(row)._default_manager.select_for_update().get(pk=row.pk))
+    if isinstance(row, Workload) and before and row.instances.exists():
+        for name in ("service", "environment"):
+            if before[name] != _state(row)[name]:
+                raise Invalid("A workload with instances stays what it is: add another workload.", field=name)
     row.save(force_insert=adding)
     after = _state(row)
     if before != after:
@@ -75,10 +80,9 @@ def ensure_own_instance(*, instance_id: str, url: str, environment: str) -> Inst
 
 
 def _free_id(row: Instance) -> str:
-    """The instance's name, with its workload behind it when another workload has an instance of that name."""
-    if Instance.objects.filter(pk=row.name).exists():
-        return f"{row.name}@{row.workload}"
-    return row.name
+    """The instance's name; when another instance is called that, the name with the workload and a number behind it."""
+    names = chain((row.name, f"{row.name}@{row.workload}"), (f"{row.name}@{row.workload}-{n}" for n in count(2)))
+    return next(name for name in names if not Instance.objects.filter(pk=name).exists())
 
 
 def _state(row: models.Model) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from apps.core.logging import (
     redact_record,
     stack_trace,
 )
-from apps.core.redaction import MAX_TEXT, PLACEHOLDER
+from apps.core.redaction import CUT, MAX_TEXT, PLACEHOLDER
 from tests.core.test_redaction import ANY, ANYTHING, HOSTILE, QUOTED, UNBROKEN, UNQUOTED, Hostile, HostileError, Secret
 
 ROOT = Path(__file__).parent.parent.parent
@@ -563,6 +564,15 @@ def test_a_record_that_cannot_be_read_at_all_gives_nothing_away() -> None:
     line = strict(JsonFormatter().format(record))
     assert line["message"] == "[this log record could not be read]"
     assert "hush" not in everything(line)
+
+
+@pytest.mark.parametrize("piece", ["%(", "%s", "%0", "password=%s", "%s@", ":%s@", "%(a)s"])
+def test_a_hostile_template_takes_seconds_at_most(piece: str) -> None:
+    log = Log()
+    started = time.process_time()
+    log.logger.info(piece * (50_000 // len(piece)), "x")
+    assert time.process_time() - started < 5
+    assert len(log.line()["message"]) <= MAX_TEXT + len(CUT)
 
 
 def test_numbers_json_cannot_write_become_text() -> None:

@@ -1,11 +1,12 @@
 """The stop switch and the audit trail."""
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from apps.core import audit, context
 from apps.core.audit import Actor
 from apps.core.errors import Invalid
-from apps.core.models import AuditEntry
+from apps.core.models import AuditEntry, StopSwitch
 from apps.core.services import automation_stopped, set_stop_switch
 from tests.factories import UserFactory
 
@@ -52,6 +53,47 @@ def test_the_audit_trail_is_append_only():
     with pytest.raises(TypeError, match="append-only"):
         AuditEntry.objects.get().delete()
     assert AuditEntry.objects.get().action == "test.run"
+
+
+def test_an_audit_entry_cannot_be_written_over():
+    entry = audit.record(actor=Actor.automation("test"), action="test.run", subject="test:1")
+
+    entry.action = "other"
+    with pytest.raises(TypeError, match="append-only"):
+        entry.save()
+    with pytest.raises(TypeError, match="append-only"):
+        AuditEntry.objects.get().save(update_fields=["action"])
+    entry._state.adding = True  # as a row made by hand with a taken key
+    with pytest.raises(IntegrityError), transaction.atomic():
+        entry.save()
+    assert AuditEntry.objects.get().action == "test.run"
+
+
+# Each `pwd=x` becomes `pwd=[redacted]`.
+LONGER_WHEN_REDACTED = " ".join(["pwd=x"] * 83)
+
+
+def test_a_reason_that_grows_when_its_secrets_are_hidden_is_refused_not_lost_in_the_database():
+    assert len(LONGER_WHEN_REDACTED) < 500
+
+    with pytest.raises(Invalid, match="1 to 500"):
+        set_stop_switch(on=True, reason=LONGER_WHEN_REDACTED, actor=Actor.automation("test"))
+
+    assert not StopSwitch.objects.exists()
+
+
+def test_the_audit_trail_cuts_a_reason_that_is_too_long():
+    for reason in (LONGER_WHEN_REDACTED, "\U0001f600" * 600):
+        entry = audit.record(actor=Actor.automation("test"), action="test.run", subject="test:1", reason=reason)
+
+        entry.refresh_from_db()
+        assert len(entry.reason) == 500
+
+
+def test_the_stop_switch_keeps_no_secret_of_its_reason():
+    set_stop_switch(on=True, reason="leak of mysql://shop:hunter2-secret@db/shop", actor=Actor.automation("test"))
+
+    assert "hunter2" not in StopSwitch.objects.get().reason
 
 
 def test_secrets_do_not_reach_the_audit_trail():

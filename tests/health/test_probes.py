@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,6 +134,34 @@ def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(
         private_database.thaw()
 
     assert sorted(slow)[90] < 0.2  # 24 callers on two cores; with their threads held it would be 0.8
+
+
+def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, private_database):
+    cookie = f"pulsewatch_{web.base.rpartition(':')[2]}_session={'x' * 32}"
+    statuses: list[int] = []
+
+    def page() -> None:
+        statuses.append(web.get("/admin/", timeout=60, Cookie=cookie).status)
+
+    pages = [threading.Thread(target=page) for _ in range(60)]
+    with lost(private_database, "freeze"):
+        for thread in pages:
+            thread.start()
+        until(lambda: 503 in statuses)  # beyond what the workers hold, a page is refused at once
+        seconds = sorted(web.get("/healthz").seconds for _ in range(40))
+    for thread in pages:
+        thread.join()
+
+    assert seconds[36] < 0.05
+    assert seconds[-1] < 1  # a page holds its thread for ten
+    assert set(statuses) <= {200, 302, 500, 503}
+
+
+def test_a_head_request_gets_the_headers_alone(web):
+    request = urllib.request.Request(web.base + "/healthz", method="HEAD")
+    with urllib.request.urlopen(request) as reply:
+        assert (reply.status, reply.read()) == (200, b"")
+    assert "no-body response" not in web.log.read_text()
 
 
 def test_a_thousand_probes_leak_neither_threads_nor_connections(web, private_database):
@@ -269,3 +298,16 @@ def test_two_workers_give_one_true_metrics_page_also_after_one_was_killed(web):
         assert text.count(f"\n{name} ") == 1, name
     assert 'pulsewatch_health_check_duration_seconds_count{check_name="database"}' in text
     assert value("process_resident_memory_bytes", text) > 50e6
+    for name in ("pulsewatch_app_start_time_seconds", "process_start_time_seconds"):
+        assert time.time() - 600 < value(name, text) <= time.time()
+
+
+def test_a_page_without_a_database_says_so_without_a_traceback(web, private_database):
+    cookie = f"pulsewatch_{web.base.rpartition(':')[2]}_session={'x' * 32}"
+    with lost(private_database, "stop"):
+        reply = web.get("/admin/", Cookie=cookie, timeout=30)
+
+    assert reply.status == 503
+    assert b"The database does not answer" in reply.body
+    assert b"Traceback" not in reply.body
+    assert reply.headers["Retry-After"]

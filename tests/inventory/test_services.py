@@ -101,6 +101,22 @@ def test_an_instance_is_called_by_its_name_unless_another_workload_has_that_name
     assert (first.pk, second.pk) == ("web-1", f"web-1@{other}")
 
 
+def test_a_name_that_was_given_away_twice_still_gets_an_identifier():
+    workload = WorkloadFactory()
+    InstanceFactory(id="web-1", name="web-1")
+    InstanceFactory(id=f"web-1@{workload}", name="other")
+
+    assert services.save(Instance(name="web-1", workload=workload), actor=ANA).pk == f"web-1@{workload}-2"
+
+
+def test_a_workload_with_instances_stays_what_it_is():
+    workload = InstanceFactory().workload
+    workload.environment = "staging"
+
+    with pytest.raises(Invalid, match="stays what it is"):
+        services.save(workload, actor=ANA)
+
+
 def test_two_instances_of_one_workload_cannot_share_a_name():
     instance = InstanceFactory()
 

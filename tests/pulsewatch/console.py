@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -82,8 +83,10 @@ class Console:
 
     def look(self) -> dict[int, str]:
         """Every process of it by id, with its command line; they are remembered for `until_gone`."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        self.seen |= {process.pid: " ".join(process.cmdline()) for process in below}
+        with suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    self.seen[process.pid] = " ".join(process.cmdline())
         return self.seen
 
     def main_process(self, words: str) -> int:

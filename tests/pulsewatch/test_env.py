@@ -1,10 +1,12 @@
 """The strict readers of environment variables."""
 
 import pytest
+from celery import Celery
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kombu import Connection
 
-from pulsewatch.env import Reader
+from pulsewatch.env import Reader, celery_url, read_env_file
 
 NAME = "SETTING"
 URL = {"schemes": ("mysql", "sqlite"), "example": "mysql://u:p@db/n"}
@@ -165,3 +167,95 @@ def faults_of_another_value():
     reader = Reader({NAME: "\u2603" * 6})
     read_all(reader)
     return reader.faults
+
+
+@pytest.mark.parametrize("text", ["127.0.0.2", "::1", "[::1]", "db", "my_db", "db.example.com"])
+def test_a_host_is_a_name_or_an_address_without_its_brackets(text):
+    reader = Reader({NAME: text})
+
+    assert reader.host(NAME, "db", example="db") == text.strip("[]")
+    assert not reader.faults
+
+
+@pytest.mark.parametrize("text", ["[bad", "a/b?c", "a:80", "a b", "u@h", "fe80::1%eth0", "[a]", "-a"])
+def test_what_would_change_the_url_around_it_is_no_host(text):
+    reader = Reader({NAME: text})
+
+    assert reader.host(NAME, "db", example="db") == "db"
+    assert "host name or address" in problem(reader)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://h/abc",
+        "redis://h/0/1",
+        "redis://h/-1",
+        "redis://h?db=x",
+        "redis://h?db=-1",
+        "redis://h?socket_timeout=abc",
+        "redis://h?colour=red",
+        "redis://h?ssl_cert_reqs=none",
+        "rediss://h?ssl_cert_reqs=perhaps",
+        "unix:///r.sock?db=three",
+        "redis://:sesame@[h/0",
+    ],
+)
+def test_a_redis_url_that_no_connection_can_be_made_from_is_a_fault(text):
+    reader = Reader({NAME: text})
+
+    assert reader.redis(NAME, example="redis://h") == ""
+    assert problem(reader)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://:p%3Bw@h:7/3", {"host": "h", "port": 7, "password": "p;w", "db": 3}),
+        ("redis://h?db=4&socket_timeout=2", {"host": "h", "db": 4}),
+        ("rediss://u:pw@h/2", {"host": "h", "username": "u", "password": "pw", "db": 2, "ssl_cert_reqs": 2}),
+        ("rediss://h?ssl_cert_reqs=none", {"host": "h", "db": 0, "ssl_cert_reqs": 0}),
+        ("unix://:pw@/run/r.sock?db=3", {"path": "/run/r.sock", "password": "pw", "db": 3}),
+        ("unix:///a%20b/r.sock", {"path": "/a b/r.sock", "db": 0}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*ssl_cert_reqs")
+def test_broker_and_results_connect_where_the_url_says(text, expected):
+    assert Reader({NAME: text}).redis(NAME, example="redis://h") == text
+    url = celery_url(text)
+
+    with Connection(url) as connection:
+        channel = connection.transport.Channel.__new__(connection.transport.Channel)
+        channel.connection = connection.transport
+        broker = channel._connparams()
+    with Celery("other", broker="memory://", backend=url) as app:
+        backend = app.backend.connparams
+    assert {name: broker.get(name) for name in expected} == expected
+    assert {name: backend.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("text", ["-web", "web 1", "web/1", "w" * 101, "w\u00eb"])
+def test_a_word_is_what_the_inventory_accepts(text):
+    reader = Reader({NAME: text})
+
+    assert reader.word(NAME, "web", max_length=100, example="web") == "web"
+    assert problem(reader)
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://web", "http://u:p@web", "http://u@web", "http://we b", "http://web:0", "http://"]
+)
+def test_an_address_that_is_shown_has_no_password_and_names_a_host(text):
+    reader = Reader({NAME: text})
+
+    assert reader.http_url(NAME, "http://web", example="http://web:8000") == "http://web"
+    assert problem(reader)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"A=\xff", "not UTF-8"), (b"A=\0", "not UTF-8"), (None, "Is a dir")])
+def test_an_env_file_that_cannot_be_used_says_why(tmp_path, monkeypatch, content, reason):
+    file = tmp_path / "env"
+    file.mkdir() if content is None else file.write_bytes(content)
+
+    assert reason in read_env_file(file)
+    assert read_env_file(tmp_path / "none") == ""

@@ -336,6 +336,26 @@ def test_a_package_that_is_nowhere_leads_to_the_log(project: Project) -> None:
     assert "alpha" in (project.folder / ".venv" / "install.log").read_text()
 
 
+def test_a_package_without_a_hash_is_refused(project: Project) -> None:
+    (project.folder / "requirements" / "base.txt").write_text("alpha==1.0\n")
+    project.install("base").sentence()
+    assert not list(project.folder.glob(".venv/lib/*/site-packages/alpha*"))
+
+
+def test_an_installer_that_fails_halfway_makes_the_next_start_begin_anew(project: Project) -> None:
+    project.install("base")
+    good = (project.folder / "requirements" / "base.txt").read_text()
+    project.write_lock("base", "alpha", "beta")
+    (project.shelf / "beta-1.0-py3-none-any.whl").unlink()
+    project.replace("uv", "cd .venv/lib/python*/site-packages && touch half; exit 1")
+    project.install("base").sentence()
+    (project.folder / "requirements" / "base.txt").write_text(good)
+    project.replace("uv", f'exec {UV} "$@"')
+    ended = project.install("base", "--", *VERSION)
+    assert ended.status == 0
+    assert ended.said[0] == "pulsewatch: Making .venv anew: its installation was interrupted."
+
+
 def test_a_full_disk_is_named() -> None:
     said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
     assert install.diagnosis("base", said).startswith("The disk that holds ")

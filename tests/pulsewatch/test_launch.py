@@ -77,7 +77,10 @@ def test_a_taken_port_is_named_with_the_remedy(start: Start) -> None:
 @pytest.mark.parametrize(
     ("host", "problem"),
     [
-        ("no such host", "is no address of this machine: leave it out for 127.0.0.1, or set 0.0.0.0 for all of them."),
+        (
+            "no-such-host.invalid",
+            "is no address of this machine: leave it out for 127.0.0.1, or set 0.0.0.0 for all of them.",
+        ),
         ("192.0.2.1", "(Cannot assign requested address): leave HOST out for 127.0.0.1."),
     ],
 )
@@ -118,17 +121,12 @@ def test_a_path_too_long_for_sockets_is_named_before_anything_is_made(start: Sta
 
 
 def test_every_wrong_setting_is_named_at_once(start: Start, var: Path) -> None:
-    console = start(DEBUG="perhaps", WEB_CONCURRENCY="-1", SCHEDULER_ENABLED="true")
+    console = start(DEBUG="perhaps", WEB_CONCURRENCY="-1", SCHEDULER_ENABLED="perhaps")
     assert console.process.wait(timeout=20) == 1
     assert "DEBUG" in console.said
     assert "WEB_CONCURRENCY" in console.said
-    assert "Traceback" not in console.said
-
-
-def test_a_wrong_switch_for_the_scheduler_is_a_fault_like_any_other(start: Start) -> None:
-    console = start(SCHEDULER_ENABLED="perhaps")
-    assert console.process.wait(timeout=20) == 1
     assert "SCHEDULER_ENABLED: must be true or false" in console.said
+    assert "Traceback" not in console.said
 
 
 def test_a_weak_password_makes_no_user_and_is_not_repeated(start: Start, var: Path) -> None:
@@ -147,7 +145,8 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(start: St
 
 
 def test_a_valkey_that_cannot_start_leads_to_its_log(start: Start, var: Path) -> None:
-    (var / "valkey.sock").mkdir(parents=True)
+    var.mkdir(mode=0o700)
+    (var / "valkey.sock").mkdir()
     sentence = start(PULSEWATCH_ADMIN_PASSWORD=PASSWORD).sentence()
     assert sentence == f"pulsewatch: the embedded Valkey does not start; {var}/valkey.log says why."
     assert (var / "valkey.log").read_text()

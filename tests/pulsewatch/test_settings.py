@@ -105,6 +105,16 @@ def test_every_process_refuses_a_wrong_configuration_before_it_opens_a_port(tmp_
         ({"DEBUG": "true"}, "must be off"),
         ({"DATABASE_URL": "sqlite:////tmp/x.sqlite3"}, "must name MySQL or MariaDB"),
         ({"DATABASE_URL": "mysql://u:p@db"}, "without a database name"),
+        ({"DATABASE_URL": "", "MYSQL_PASSWORD": "p", "MYSQL_HOST": "[bad"}, "  MYSQL_HOST: "),
+        ({"DATABASE_URL": "", "MYSQL_PASSWORD": "p", "MYSQL_HOST": "a/b?c"}, "  MYSQL_HOST: "),
+        ({"DATABASE_URL": "", "MYSQL_PASSWORD": "p", "MYSQL_DATABASE": " "}, "  MYSQL_DATABASE: is empty"),
+        ({"REDIS_URL": "redis://127.0.0.1:9/abc"}, "  REDIS_URL: "),
+        ({"CELERY_BROKER_URL": "redis://127.0.0.1:9?socket_timeout=abc"}, "  CELERY_BROKER_URL: "),
+        ({"HOST": "a/b"}, "  HOST: "),
+        ({"SELF_URL": "http://ana:sesame@web"}, "  SELF_URL: "),
+        ({"INSTANCE_ID": "web 1"}, "  INSTANCE_ID: "),
+        ({"SCHEDULER_ENABLED": "perhaps"}, "  SCHEDULER_ENABLED: "),
+        ({"PULSEWATCH_ADMIN_PASSWORD_FILE": "/nowhere"}, "  PULSEWATCH_ADMIN_PASSWORD_FILE: "),
         ({"ENVIRONMENT": "prod"}, "must be one of development, staging, production"),
     ],
 )
@@ -113,6 +123,8 @@ def test_production_refuses_what_development_may_do(tmp_path, wrong, words):
 
     assert result.returncode == 1
     assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("Example: ") == 1
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])
@@ -151,7 +163,7 @@ def test_two_processes_that_start_together_agree_on_the_secret(tmp_path):
     keys = {process.communicate()[0] for process in processes}
 
     assert len(keys) == 1
-    assert [path.name for path in (tmp_path / "var").iterdir()] == ["secret_key"]
+    assert {path.name for path in (tmp_path / "var").iterdir()} == {"secret_key", "backup_keyset.json"}
 
 
 def test_database_url_wins_over_the_mysql_variables(tmp_path):
@@ -194,3 +206,89 @@ def test_the_version_is_the_newest_of_the_changelog(tmp_path):
 
     assert newest is not None
     assert setting("VERSION", tmp_path) == repr(newest.group(1))
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "name"),
+    [
+        ("127.0.0.2", "http://127.0.0.2:8000", "127.0.0.2"),
+        ("::1", "http://[::1]:8000", "[::1]"),
+        ("0.0.0.0", "http://127.0.0.1:8000", "127.0.0.1"),
+        ("::", "http://[::1]:8000", "[::1]"),
+    ],
+)
+def test_the_console_is_sampled_and_answers_at_the_address_it_listens_on(tmp_path, host, url, name):
+    assert setting("SELF_URL", tmp_path, HOST=host) == repr(url)
+    assert name in eval(setting("ALLOWED_HOSTS", tmp_path, HOST=host))  # our own output
+    assert setting("ALLOWED_HOSTS", tmp_path, HOST=host, ALLOWED_HOSTS="a") == "['a']"
+
+
+@pytest.mark.parametrize("command", [["manage.py", "check"], ["-m", "pulsewatch.launch"]])
+def test_a_settings_module_that_does_not_exist_is_one_sentence(tmp_path, command):
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": "", "DJANGO_SETTINGS_MODULE": "nowhere.settings"}
+    result = subprocess.run(
+        [sys.executable, *command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert result.returncode == 1
+    (sentence,) = result.stderr.splitlines()
+    assert sentence.startswith("pulsewatch: DJANGO_SETTINGS_MODULE names a module that cannot be found")
+
+
+def test_an_env_file_that_is_not_text_is_a_fault_beside_the_others(tmp_path):
+    file = tmp_path / "settings.env"
+    file.write_bytes(b"LOG_LEVEL=\xff")
+    result = start("import pulsewatch.settings", tmp_path, ENV_FILE=str(file), DEBUG="perhaps")
+
+    assert "ENV_FILE: names a file that is not UTF-8 text" in result.stderr
+    assert "DEBUG: must be true or false" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("left", ["", " \n"])
+def test_an_empty_secret_is_made_anew(tmp_path, left):
+    var = tmp_path / "var"
+    var.mkdir(mode=0o700)
+    (var / "secret_key").write_text(left)
+    keys = {setting("SECRET_KEY", tmp_path), setting("SECRET_KEY", tmp_path)}
+
+    assert len(keys) == 1
+    assert len(keys.pop()) > 50
+    assert (var / "secret_key").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in var.iterdir()} == {"secret_key", "backup_keyset.json"}
+
+
+def test_a_folder_that_others_may_enter_is_refused_and_keeps_its_rights(tmp_path):
+    var = tmp_path / "var"
+    var.mkdir()
+    var.chmod(0o755)
+    result = start("import pulsewatch.settings", tmp_path)
+
+    assert result.returncode == 1
+    (sentence,) = result.stderr.splitlines()
+    assert sentence.startswith(f"pulsewatch: other users may enter the folder {var}")
+    assert sentence.endswith(f"chmod 700 {var}")
+    assert var.stat().st_mode & 0o777 == 0o755
+    assert not list(var.iterdir())
+
+
+def test_every_secret_is_hidden_wherever_it_occurs(tmp_path):
+    secrets = {
+        "BACKUP_KEYSET": "keyset-sesame", "BACKUP_S3_SECRET_KEY": "bucket-sesame",
+        "METRICS_TOKEN": "metrics-open-sesame", "PULSEWATCH_ADMIN_PASSWORD": "admin-sesame",
+    }  # fmt: skip
+    urls = {"REDIS_URL": "redis://:redis%2Fsesame@h", "CELERY_BROKER_URL": "unix://:broker-sesame@/r.sock"}
+    shown = " and ".join([*secrets.values(), "redis/sesame", "broker-sesame"])
+    code = f"from pulsewatch import settings; from apps.core.redaction import redact; print(redact({shown!r}))"
+    result = start(code, tmp_path, **secrets, **urls)
+
+    assert result.returncode == 0, result.stderr
+    assert "sesame" not in result.stdout
+    code = "from django.core.management import call_command; call_command('diffsettings', all=True)"
+    printed = start(code, tmp_path, DJANGO_SETTINGS_MODULE="pulsewatch.settings", **secrets).stdout
+    assert "SCHEDULER_ENABLED" in printed
+    assert "admin-sesame" not in printed
+
+
+def test_sessions_are_kept_in_the_database_alone(tmp_path):
+    assert setting("SESSION_ENGINE", tmp_path) == "'django.contrib.sessions.backends.db'"

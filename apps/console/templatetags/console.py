@@ -10,6 +10,7 @@ from django.utils.timesince import timesince
 
 from apps.core.models import StopSwitch
 from apps.health.models import HealthCheck
+from apps.inventory.models import Instance
 
 register = template.Library()
 
@@ -30,6 +31,8 @@ def banners(context: dict[str, Any]) -> dict[str, Any]:
 def stale() -> str:
     """How old the newest sample is when it is too old, such as `12 minutes`; empty while samples come in."""
     newest = HealthCheck.objects.newest_first().values_list("timestamp", flat=True).first()
+    if newest is None:
+        newest = Instance.objects.sampled().order_by("registered_at").values_list("registered_at", flat=True).first()
     now = timezone.now()
     if newest is None or now - newest <= timedelta(seconds=settings.STALE_AFTER_SECONDS):
         return ""

@@ -13,6 +13,11 @@ from apps.health.rules import Counters
 FIGURE_LIMIT = 2**50
 CONNECTIONS_LIMIT = 2**31 - 1
 
+# What is read of one page. A line is some hundred bytes long; Django with a thousand views has some thousands of them.
+# The parser's time grows with the square of a line's length.
+LINE_LIMIT = 4096  # characters
+LINES_LIMIT = 20_000
+
 # Views that probes and scrapers call: their answers say nothing of how users fare.
 PROBE_VIEW = re.compile(r"health|ready|readiness|live|metrics|prometheus|ping", re.IGNORECASE)
 
@@ -84,6 +89,11 @@ def read_counters(text: str, preset: Preset) -> Counters:
 
 def _samples(text: str, names: frozenset[str]) -> Iterable[Sample]:
     """The samples of the named metrics. The full parser is slow: it sees only the lines that matter."""
-    lines = [line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] in names]
-    for family in text_string_to_metric_families("\n".join([*lines, ""])):
-        yield from family.samples
+    lines = [line for line in text.split("\n") if line.partition("{")[0].partition(" ")[0] in names]
+    if len(lines) > LINES_LIMIT or any(len(line) > LINE_LIMIT for line in lines):
+        raise ValueError("the metrics page is larger than any application's")
+    try:
+        for family in text_string_to_metric_families("\n".join([*lines, ""])):
+            yield from family.samples
+    except Exception as error:  # the parser raises whatever a malformed line leads it to, an IndexError for one
+        raise ValueError("the page is not in Prometheus' text format") from error

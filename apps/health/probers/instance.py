@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -23,6 +24,10 @@ from apps.health.rules import (
     Observation,
     dependency,
 )
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 TIMEOUT_SECONDS = 10.0  # for one request, from connecting to the last byte
 READINESS_LIMIT = 64 * 1024  # bytes of an answer that are read
@@ -46,27 +51,53 @@ class Target:
 
 
 async def observe_all(targets: Sequence[Target], *, timeout: float = TIMEOUT_SECONDS) -> list[Observation]:
-    """Look at all targets at the same time; the answers come in the targets' order. Never raises for a target."""
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    """Look at all targets at the same time; the answers come in the targets' order. Never raises for a target.
+
+    First everyone's readiness, then the metrics pages: reading a large page takes time that would make the answers of
+    the others look slow.
+    """
     async with aiohttp.ClientSession(
-        connector=connector,
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(total=timeout),
         headers={"User-Agent": "Pulsewatch"},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        # A place is waited for outside the measured time, so that a crowd makes nobody look slow.
-        places = asyncio.Semaphore(CONCURRENCY)
+        observations = await _all(targets, lambda target: _observe(session, target, timeout), _unseen)
+        counted = await _all(targets, lambda target: _counters(session, target), _uncounted)
+    return [
+        replace(seen, counters=counters, measured_at=at or seen.measured_at)
+        for seen, (counters, at) in zip(observations, counted, strict=True)
+    ]
 
-        async def in_turn(target: Target) -> Observation:
-            async with places:
-                return await _observe(session, target, timeout)
 
-        return list(await asyncio.gather(*(in_turn(target) for target in targets)))
+async def _all(
+    targets: Sequence[Target], look: Callable[[Target], Awaitable[Answer]], otherwise: Callable[[], Answer]
+) -> list[Answer]:
+    """One answer a target. A fault of ours with one of them is logged, and costs nobody else an answer."""
+    # A place is waited for outside the measured time, so that a crowd makes nobody look slow.
+    places = asyncio.Semaphore(CONCURRENCY)
+
+    async def in_turn(target: Target) -> Answer:
+        async with places:
+            try:
+                return await look(target)
+            except Exception:  # whatever one target provokes must not end the tick of all
+                logger.exception("Instance %s could not be read", target.instance_id, extra={"event": "sample_failed"})
+                return otherwise()
+
+    return list(await asyncio.gather(*(in_turn(target) for target in targets)))
+
+
+def _unseen() -> Observation:
+    return Observation(datetime.now(UTC), 0, failure="could not be read; Pulsewatch's log says why")
+
+
+def _uncounted() -> tuple[Counters, datetime | None]:
+    return Counters(), None
 
 
 async def _observe(session: aiohttp.ClientSession, target: Target, timeout: float) -> Observation:
-    readiness, counters = await asyncio.gather(_readiness(session, target, timeout), _counters(session, target))
-    status, body, failure, elapsed_ms, measured_at = readiness
+    status, body, failure, elapsed_ms, measured_at = await _readiness(session, target, timeout)
     said = _json_object(body)
     checks = _mapping(said.get("checks"))
     return Observation(
@@ -77,7 +108,6 @@ async def _observe(session: aiohttp.ClientSession, target: Target, timeout: floa
         version=_version(said.get("version")),
         database=_dependency(checks.get("database"), said.get("database"), DATABASE_SLOW_MS),
         redis=_dependency(checks.get("redis"), said.get("redis"), REDIS_SLOW_MS),
-        counters=counters,
     )
 
 
@@ -103,20 +133,20 @@ async def _readiness(
     return status, body, failure, round((time.perf_counter() - started) * 1000), datetime.now(UTC)
 
 
-async def _counters(session: aiohttp.ClientSession, target: Target) -> Counters:
-    """The counters, or none of them: an application without metrics is not an ill one."""
+async def _counters(session: aiohttp.ClientSession, target: Target) -> tuple[Counters, datetime | None]:
+    """The counters and when they were read, or none of them: an application without metrics is not an ill one."""
     preset = PRESETS.get(target.preset)
     if preset is None or not target.metrics_url:
-        return Counters()
+        return _uncounted()
     headers = {"Authorization": f"Bearer {target.metrics_token}"} if target.metrics_token else {}
     try:
         async with session.get(target.metrics_url, headers=headers, allow_redirects=False) as response:
             if response.status != 200:
-                return Counters()
+                return _uncounted()
             body = await _bounded(response, METRICS_LIMIT)
-        return read_counters(body.decode("utf-8"), preset)
+        return read_counters(body.decode("utf-8"), preset), datetime.now(UTC)
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-        return Counters()
+        return _uncounted()
 
 
 async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apps.health.probers.exposition import PRESETS, read_counters
@@ -68,6 +68,25 @@ def test_a_figure_that_cannot_be_is_not_measured(value):
 
 def test_a_name_that_only_begins_like_a_known_one_is_not_taken():
     assert read_counters("process_cpu_seconds_total_other 5\n", PRESETS["process"]).cpu_seconds is None
+
+
+names = st.sampled_from(sorted(PRESETS["django"].names()))
+
+
+@given(names, st.text(st.sampled_from('{}",=\\ x1.\n#NaInf+-e') | st.characters(), max_size=60))
+@example("process_cpu_seconds_total", '{, =1}x"}')
+@example("process_cpu_seconds_total", "{" + "a," * 30)
+def test_a_malformed_line_of_a_known_metric_is_refused_with_value_error(name, text):
+    with contextlib.suppress(ValueError):
+        read_counters(name + text + "\n", PRESETS["django"])
+
+
+def test_a_line_or_page_that_would_keep_the_parser_busy_is_refused():
+    labels = ",".join(f'l{n}="v"' for n in range(1000))
+    with pytest.raises(ValueError, match="larger"):
+        read_counters(f"process_cpu_seconds_total{{{labels}}} 1\n", PRESETS["django"])
+    with pytest.raises(ValueError, match="larger"):
+        read_counters("process_cpu_seconds_total 1\n" * 20_001, PRESETS["django"])
 
 
 @given(st.text(max_size=300))

@@ -132,6 +132,33 @@ def test_an_application_without_metrics_is_not_an_ill_one():
     assert (seen.failure, seen.counters.cpu_seconds) == ("", None)
 
 
+def test_metrics_pages_are_read_when_everyone_has_answered():
+    page = Answer(body=b"process_cpu_seconds_total 3\n")
+    with http_app(ready=answer(READY), metrics=page) as quick, http_app(ready=Answer(body=b"{}", delay=0.5)) as slow:
+        targets = [Target(f"web-{n}", f"{quick.url}/ready", f"{quick.url}/metrics") for n in range(8)]
+        seen = look(*targets, Target("slow", f"{slow.url}/ready"))
+
+    paths = [path for _, path, _ in quick.seen]
+    assert paths == ["/ready"] * 8 + ["/metrics"] * 8
+    # A page that takes long to read cannot make an answer look slow: the slowest answer came before the first page.
+    assert all(one.measured_at > seen[-1].measured_at for one in seen[:8])
+    assert {one.counters.cpu_seconds for one in seen[:8]} == {3}
+
+
+def test_a_fault_of_ours_with_one_target_costs_nobody_else_an_answer(monkeypatch):
+    def broken(body):
+        if body == b"{}":
+            raise RuntimeError("a fault of ours")
+        return json.loads(body)
+
+    monkeypatch.setattr(prober, "_json_object", broken)
+    with http_app(ready=Answer(body=b"{}")) as odd, http_app(ready=answer(READY)) as well:
+        first, second = look(Target("odd", f"{odd.url}/ready"), Target("well", f"{well.url}/ready"))
+
+    assert first.failure.startswith("could not be read")
+    assert (second.failure, second.version) == ("", "1.4.0")
+
+
 def test_the_metrics_token_goes_to_the_metrics_page_only():
     with http_app(ready=answer(READY), metrics=Answer(body=b"process_cpu_seconds_total 3\n")) as app:
         one(app.url, metrics_token="abcdefghijklmnopqrst")

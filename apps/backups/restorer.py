@@ -1,0 +1,207 @@
+"""What a worker does with one restore: verify the backup first, then touch the target, then prove the outcome."""
+
+import logging
+import time
+from datetime import datetime
+
+from django.utils import timezone
+
+from apps.backups import rules
+from apps.backups.choices import RestoreKind, RestoreStatus
+from apps.backups.engines.base import Content, Engine, EngineError
+from apps.backups.models import Restore
+from apps.backups.runner import LeaseLost, Progress, Watch, engine_of, prove, storage
+from apps.backups.sidecar import Sidecar
+from apps.backups.storage import Storage
+from apps.backups.stream import Stopped, decode
+from apps.core import lease, vault
+from apps.core.errors import Conflict, PulsewatchError
+from apps.core.redaction import redact
+
+logger = logging.getLogger(__name__)
+
+SIDECAR_LIMIT = 64 * 2**20  # bytes; a schema of 100,000 tables has a sidecar of about 20 MB
+
+
+def restore(restore_id: str, *, owner: str, progress: Progress | None = None) -> Restore | None:
+    """Run a queued restore to its end. None when somebody else has it; the row tells how it went."""
+    row = claim(restore_id, owner=owner, now=timezone.now())
+    if row is None:
+        return None
+    mine = Restore.objects.filter(pk=row.pk, lease_owner=owner, status=RestoreStatus.IN_PROGRESS)
+
+    def renew() -> bool:
+        return bool(mine.update(lease_until=timezone.now() + lease.LENGTH))
+
+    with lease.Lease(renew) as held, storage() as place:
+        try:
+            _work(row, mine, place, Watch(mine, held, progress))
+        except LeaseLost:
+            logger.warning("Restore %s was taken over", row.pk, extra={"event": "restore_lease_lost"})
+            return None
+        except Stopped:
+            _end(mine, row, RestoreStatus.CANCELLED, timezone.now(), error_message="Cancelled.")
+        except (PulsewatchError, OSError) as error:
+            _end(mine, row, RestoreStatus.FAILED, timezone.now(), error_message=redact(str(error)))
+            logger.error(
+                "Restore %s failed: %s",
+                row.pk,
+                redact(str(error)),
+                extra={"event": "restore_failed", "event_type": "backup", "resource_id": row.pk},
+            )
+    row.refresh_from_db()
+    return row
+
+
+def claim(restore_id: str, *, owner: str, now: datetime) -> Restore | None:
+    """Take a queued restore; None when it is not to be had."""
+    taken = (
+        Restore.objects.claimable(now)
+        .filter(pk=restore_id)
+        .update(status=RestoreStatus.IN_PROGRESS, lease_owner=owner, lease_until=now + lease.LENGTH, started_at=now)
+    )
+    rows = Restore.objects.select_related("backup__database", "target_database", "safety_backup")
+    return rows.get(pk=restore_id) if taken else None
+
+
+def read_sidecar(place: Storage, path: str) -> Sidecar:
+    """A backup's authentic sidecar. Raises Corrupt, KeyUnknown or StorageError."""
+    return Sidecar.from_bytes(place.read_bytes(path, SIDECAR_LIMIT), vault.keyring())
+
+
+def verify(place: Storage, sidecar: Sidecar, engine: Engine | None, watch: Watch | None = None) -> None:
+    """Read a whole backup and compare it with what its sidecar says. Raises Corrupt, or Unproven."""
+    reader = engine.reader() if engine else None
+    with place.open(sidecar.object_path) as source:
+        decode(
+            source,
+            sidecar.encoded,
+            keyring=vault.keyring(),
+            reader=reader,
+            on_block=watch,
+            should_stop=watch.stop if watch else None,
+        )
+    if reader:
+        content = reader.close()
+        prove(content, sidecar.objects)
+        compare(sidecar.digests, content)
+
+
+def compare(expected: dict[str, str], content: Content) -> None:
+    """Raises Conflict naming the first table whose digest differs."""
+    found = {name: table.digest for name, table in content.tables.items()}
+    if table := rules.first_difference(expected, found):
+        raise Different(table)
+
+
+class Different(Conflict):
+    """A table is not what was backed up."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"Table {table} differs from the backup.")
+        self.table = table
+
+
+def _work(row: Restore, mine, place: Storage, watch: Watch) -> None:
+    sidecar = read_sidecar(place, row.backup.sidecar_path)
+    source = _source(row)
+    watch.step = "verify"
+    verify(place, sidecar, source, watch)
+    target = source.at(row.schema)
+    if row.kind == RestoreKind.DRILL:
+        _drill(row, mine, place, sidecar, target, watch)
+        return
+    if row.kind == RestoreKind.RESTORE:
+        _make_room(row, target)
+    seconds = _load(place, sidecar, target, watch, events=True, table=row.table or None)
+    _end(mine, row, RestoreStatus.COMPLETED, timezone.now(), restore_seconds=seconds)
+
+
+def _source(row: Restore) -> Engine:
+    """The server the restore goes to: the scratch server of a drill, the named database, else where it came from."""
+    database = row.target_database or row.backup.database
+    if database is None:
+        raise EngineError("The database of this backup is no longer registered: name another one with --to.")
+    if row.kind == RestoreKind.DRILL and database.scratch_url_sealed:
+        return engine_of(database, purpose="scratch_url")
+    return engine_of(database)
+
+
+def _make_room(row: Restore, target: Engine) -> None:
+    """A new schema, or one whose content has just been backed up. Raises Conflict otherwise."""
+    if not target.exists():
+        target.create()
+    elif not target.is_empty():
+        if row.safety_backup is None or not row.safety_backup.integrity_check_passed:
+            raise Conflict(f"{row.schema} is not empty. Restore into a new schema, or confirm that it is overwritten.")
+        target.drop()
+        target.create()
+
+
+def _load(
+    place: Storage, sidecar: Sidecar, target: Engine, watch: Watch, *, events: bool, table: str | None = None
+) -> float:
+    """Restore into the target; gives the seconds it took."""
+    watch.step = "restore"
+    started = time.monotonic()
+    with place.open(sidecar.object_path) as stored, target.restore(events=events, table=table) as client:
+        decode(
+            stored,
+            sidecar.encoded,
+            keyring=vault.keyring(),
+            write=client.write,
+            on_block=watch,
+            should_stop=watch.stop,
+        )
+        client.finish()
+    return time.monotonic() - started
+
+
+def _drill(row: Restore, mine, place: Storage, sidecar: Sidecar, target: Engine, watch: Watch) -> None:
+    """Restore into a scratch schema, dump it again, compare; the schema is dropped whatever happens."""
+    target.drop()
+    target.create()
+    try:
+        seconds = _load(place, sidecar, target, watch, events=False)
+        reader, watch.step = target.reader(), "compare"
+        _dump_again(target, reader, watch)
+        content = reader.close()
+    finally:
+        target.drop()
+    found = {name: table.digest for name, table in content.tables.items()}
+    difference = rules.first_difference(dict(sidecar.digests), found)
+    if not difference and content.other != sidecar.other:
+        difference = "(views, routines, triggers, events or the schema itself)"
+    now = timezone.now()
+    _end(
+        mine,
+        row,
+        RestoreStatus.FAILED if difference else RestoreStatus.COMPLETED,
+        now,
+        restore_seconds=seconds,
+        equal=not difference,
+        first_difference=difference[:300],
+        tables=found,
+        error_message=f"{difference} differs from the backup." if difference else None,
+    )
+    if not difference:
+        type(row.backup).objects.filter(pk=row.backup_id).update(restore_tested=True, restore_tested_at=now)
+
+
+def _dump_again(target: Engine, reader, watch: Watch) -> None:
+    buffer = memoryview(bytearray(2**20))
+    done = 0
+    with target.dump() as dump, open(dump.fileno(), "rb", buffering=0, closefd=False) as pipe:
+        while size := pipe.readinto(buffer):
+            reader.feed(buffer[:size])
+            done += size
+            watch(done)
+            if watch.stop():
+                raise Stopped("Cancelled.")
+        dump.finish()
+
+
+def _end(mine, row: Restore, status: str, now: datetime, **facts: object) -> None:
+    """Record how it ended. Raises LeaseLost when the row is no longer ours."""
+    if not mine.update(status=status, completed_at=max(now, row.started_at), lease_until=None, **facts):
+        raise LeaseLost("The lease was lost.")

@@ -1,0 +1,297 @@
+"""What a worker does with one backup: claim it, dump, read it back, commit it by its sidecar, record."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.backups import rules
+from apps.backups.choices import BackupStatus, BackupType, Trigger
+from apps.backups.engines import engine_for
+from apps.backups.engines.address import parse_url
+from apps.backups.engines.base import Content, Engine, EngineError, Objects
+from apps.backups.models import BackupJob
+from apps.backups.sidecar import Sidecar, object_path, sidecar_path
+from apps.backups.storage import Storage
+from apps.backups.stream import Encoded, Stopped, decode, encode
+from apps.core import lease, vault
+from apps.core.errors import PulsewatchError
+from apps.core.redaction import redact
+from apps.inventory.models import Database
+
+logger = logging.getLogger(__name__)
+
+# The object and its check; a person waiting at a terminal sees both.
+Progress = Callable[[str, int], None]  # step, bytes so far
+
+
+class LeaseLost(PulsewatchError):
+    """Another worker holds the row: this one has to leave it alone."""
+
+
+class Unproven(PulsewatchError):
+    """The dump is not what the database holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A backup that was written and read back whole."""
+
+    encoded: Encoded
+    content: Content
+    notes: tuple[str, ...]
+    server: str
+    client: str
+    path: str
+
+
+def storage() -> Storage:
+    """Where backups go: BACKUP_STORAGE."""
+    return Storage(settings.BACKUP_STORAGE, **settings.BACKUP_STORAGE_OPTIONS)
+
+
+def engine_of(database: Database, *, purpose: str = "url") -> Engine:
+    """The engine of a registered database. `purpose` chooses its main, replica or scratch URL."""
+    sealed = getattr(database, f"{purpose}_sealed")
+    return engine_for(parse_url(vault.unseal(sealed, purpose=f"database:{database.name}:{purpose}")))
+
+
+def back_up(job_id: str, *, owner: str, progress: Progress | None = None, retry: bool = True) -> BackupJob | None:
+    """Run a queued backup to its end. None when somebody else has it; the row tells how it went."""
+    job = claim(job_id, owner=owner, now=timezone.now())
+    if job is None:
+        return None
+    mine = BackupJob.objects.filter(pk=job.pk, lease_owner=owner, status=BackupStatus.IN_PROGRESS)
+
+    def renew() -> bool:
+        return bool(mine.update(lease_until=timezone.now() + lease.LENGTH))
+
+    with lease.Lease(renew) as held, storage() as place:
+        try:
+            stored = _dump_and_check(job, place, Watch(mine, held, progress))
+            _commit(mine, job, place, stored, timezone.now())
+        except LeaseLost:
+            logger.warning("Backup %s was taken over by another worker", job.pk, extra={"event": "backup_lease_lost"})
+            return None
+        except Stopped:
+            place.delete(_path(job))
+            finish(mine, BackupStatus.CANCELLED, "Cancelled.", timezone.now())
+        except (PulsewatchError, OSError) as error:
+            place.delete(_path(job))
+            fail(mine, job, redact(str(error)), timezone.now(), retry=retry)
+    job.refresh_from_db()
+    return job
+
+
+def claim(job_id: str, *, owner: str, now: datetime) -> BackupJob | None:
+    """Take a queued backup whose time has come; None when it is not to be had."""
+    taken = (
+        BackupJob.objects.claimable(now)
+        .filter(pk=job_id)
+        .update(
+            status=BackupStatus.IN_PROGRESS,
+            lease_owner=owner,
+            lease_until=now + lease.LENGTH,
+            started_at=now,
+            progress_bytes=0,
+            error_message=None,
+        )
+    )
+    return BackupJob.objects.select_related("database", "plan").get(pk=job_id) if taken else None
+
+
+class Watch:
+    """Called after every block: shows progress, and notices a lost lease or a wish to cancel."""
+
+    EVERY = timedelta(seconds=2)
+
+    def __init__(self, mine, held: lease.Lease, progress: Progress | None) -> None:
+        self._mine, self._held, self._progress = mine, held, progress
+        self._next = timezone.now()
+        self._cancelled = False
+        self.step = ""
+
+    def __call__(self, done: int) -> None:
+        now = timezone.now()
+        if self._held.lost:
+            raise LeaseLost("The lease was lost.")
+        if now < self._next:
+            return
+        self._next = now + self.EVERY
+        if not self._mine.update(progress_bytes=done):
+            raise LeaseLost("The lease was lost.")
+        self._cancelled = self._mine.filter(cancel_requested=True).exists()
+        if self._progress:
+            self._progress(self.step, done)
+
+    def stop(self) -> bool:
+        return self._cancelled
+
+
+def _dump_and_check(job: BackupJob, place: Storage, watch: Watch) -> Stored:
+    database = job.database
+    if database is None:
+        raise EngineError("The database is no longer registered.")
+    engine = engine_of(database, purpose="replica_url" if database.replica_url_sealed else "url")
+    preflight = engine.preflight()
+    if errors := [finding for finding in preflight.findings if finding.level == "error"]:
+        raise EngineError(" ".join(f"{error.text} {error.remedy}".strip() for error in errors))
+    keyring, path = vault.keyring(), _path(job)
+    reader, watch.step = engine.reader(), "dump"
+    with place.writer(path) as sink, engine.dump() as dump:
+        encoded = encode(
+            dump.fileno(),
+            sink,
+            keyring=keyring,
+            backup_id=job.pk,
+            source=f"{database.engine}:{engine.address.database}",
+            format=engine.extension,
+            reader=reader,
+            on_block=watch,
+            max_rate_mb=database.max_rate_mb,
+            should_stop=watch.stop,
+        )
+        dump.finish()
+        content = reader.close()
+        prove(content, engine.objects())
+    again, watch.step = engine.reader(), "check"
+    with place.open(path) as source:
+        decode(source, encoded, keyring=keyring, reader=again, on_block=watch, should_stop=watch.stop)
+    if again.close() != content:
+        raise Unproven("What was read back from the storage is not what was written. Check the storage.")
+    return Stored(encoded, content, tuple(engine.notes()), preflight.server, preflight.client, path)
+
+
+def prove(content: Content, catalogue: Objects) -> None:
+    """A dump counts when it came to its end and holds every object of the catalogue. Raises Unproven."""
+    if not content.complete:
+        raise Unproven("The dump ended without its end marker: the client stopped early. Look at the server's log.")
+    for kind in ("tables", "views", "routines", "triggers", "events"):
+        dumped, there = getattr(content.objects, kind), getattr(catalogue, kind)
+        if dumped != there:
+            raise Unproven(
+                f"The dump holds {dumped} {kind}, the catalogue {there}: a privilege is missing, or the schema was "
+                "changed during the dump. Run: python manage.py database check, then back up again."
+            )
+
+
+def _commit(mine, job: BackupJob, place: Storage, stored: Stored, now: datetime) -> None:
+    """Write the sidecar, which makes the object a backup, and record it."""
+    if not mine.update(lease_until=now + lease.LENGTH):
+        raise LeaseLost("The lease was lost.")
+    archive = _archive_key(job)
+    sidecar = Sidecar.of(
+        stored.encoded,
+        content=stored.content,
+        job_facts={
+            "service": job.database.service.slug,
+            "environment": job.environment,
+            "database": job.database.name,
+            "schema": job.database_name,
+            "engine": job.database.engine,
+            "server": stored.server,
+            "client": stored.client,
+            "object_path": stored.path,
+            "notes": list(stored.notes),
+            "started_at": job.started_at,
+            "completed_at": now,
+            "slot": job.slot,
+            "monthly_archive": archive is not None,
+            "pulsewatch": settings.VERSION,
+        },
+    )
+    path = sidecar_path(stored.path)
+    place.write_bytes(path, sidecar.to_bytes(vault.keyring()))
+    plain, kept = stored.encoded.plain_bytes, stored.encoded.stored_bytes
+    facts = {
+        "status": BackupStatus.COMPLETED,
+        "completed_at": max(now, job.started_at),
+        "duration_seconds": max(0, round((now - job.started_at).total_seconds())),
+        "engine": stored.server,
+        "backup_bytes": plain,
+        "compressed_bytes": kept,
+        "backup_size_mb": rules.megabytes(plain),
+        "compressed_size_mb": rules.megabytes(kept),
+        "compression_ratio": kept / plain if plain else None,
+        "object_path": stored.path,
+        "sidecar_path": path,
+        "storage_url": f"{job.storage_location.rstrip('/')}/{stored.path}",
+        "integrity_check_passed": True,
+        "integrity_check_at": now,
+        "notes": list(stored.notes),
+        "tables": {name: table.digest for name, table in stored.content.tables.items()},
+        "progress_bytes": plain,
+        "lease_until": None,
+    }
+    if archive:
+        try:
+            with transaction.atomic():
+                mine.update(**facts, is_monthly_archive=True, archive_of=archive, **_archive_expiry(job))
+            return
+        except IntegrityError:
+            pass  # another backup of this month became its archive first
+    if not mine.update(**facts):
+        raise LeaseLost("The lease was lost.")
+
+
+def _archive_key(job: BackupJob) -> str | None:
+    """`database-year-month` when this backup may become its month's archive."""
+    if job.triggered_by != Trigger.SCHEDULED or job.backup_type != BackupType.FULL or job.slot is None:
+        return None
+    key = f"{job.database.name}-{job.slot:%Y-%m}"
+    return None if BackupJob.objects.filter(archive_of=key).exists() else key
+
+
+def _archive_expiry(job: BackupJob) -> dict[str, datetime]:
+    if job.plan is None:
+        return {}
+    plan = job.plan
+    until = rules.expires_at(job.started_at, archive=True, days=plan.retention_days, months=plan.archive_months)
+    return {"retention_expires_at": until}
+
+
+def fail(mine, job: BackupJob, reason: str, now: datetime, *, retry: bool = True) -> None:
+    """Record why it failed; queue the next attempt when there is one."""
+    later = rules.next_attempt(job.retry_count, now) if retry else None
+    if later is None:
+        finish(mine, BackupStatus.FAILED, reason, now)
+    else:
+        mine.update(
+            status=BackupStatus.QUEUED,
+            error_message=reason,
+            retry_count=job.retry_count + 1,
+            next_attempt_at=later,
+            lease_until=None,
+            lease_owner="",
+        )
+    logger.error(
+        "Backup %s failed: %s",
+        job.pk,
+        reason,
+        extra={"event": "backup_failed", "event_type": "backup", "resource_id": job.pk},
+    )
+
+
+def finish(mine, status: str, reason: str, now: datetime) -> None:
+    """Record an end that left no backup."""
+    job = mine.first()
+    if job is None:
+        return
+    mine.update(
+        status=status,
+        error_message=reason,
+        completed_at=max(now, job.started_at),
+        duration_seconds=max(0, round((now - job.started_at).total_seconds())),
+        lease_until=None,
+    )
+
+
+def _path(job: BackupJob) -> str:
+    """Where this attempt's object goes: a worker that was thought dead never writes into a later attempt's object."""
+    extension = {"sqlite": "sqlite3"}.get(job.database.engine, "sql") if job.database else "sql"
+    suffix = f"-{job.retry_count}" if job.retry_count else ""
+    return object_path(job.environment, job.started_at, job.pk + suffix, extension)

@@ -1,0 +1,26 @@
+"""Wakes a worker for a row. The row is the work; a lost message costs a minute, until the tick sends it again."""
+
+import logging
+
+from celery import current_app
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
+
+
+def wake(task: str, key: str) -> None:
+    """Send `task` the key of a row once the running transaction has been committed."""
+    transaction.on_commit(lambda: _send(task, key))
+
+
+def _send(task: str, key: str) -> None:
+    try:
+        current_app.send_task(task, args=[key], retry=False)
+    except OperationalError:
+        logger.warning(
+            "No worker was woken for %s: the broker does not answer. The next tick tries again.",
+            key,
+            exc_info=True,
+            extra={"event": "wake_failed", "event_type": "task", "resource_id": key},
+        )
