@@ -14,6 +14,7 @@ from django.conf import settings
 from kombu import Queue
 
 from apps.core import context
+from apps.core.logging import install_hooks
 from pulsewatch.env import require_settings_module
 
 require_settings_module()
@@ -36,6 +37,7 @@ _bound = ExitStack()
 def _set_up_logging(**_: Any) -> None:
     """Workers and beat log as the web processes do."""
     logging.config.dictConfig(settings.LOGGING)
+    install_hooks()
 
 
 @signals.before_task_publish.connect

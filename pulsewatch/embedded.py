@@ -80,7 +80,7 @@ def _kept(path: Path) -> str:
     """What the file holds; empty when there is none. Ends the process with a sentence when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"

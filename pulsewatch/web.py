@@ -51,6 +51,13 @@ forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
 
+def on_starting(server: Any) -> None:
+    """Warnings and uncaught exceptions go through the log, redacted; the workers inherit it."""
+    from apps.core.logging import install_hooks
+
+    install_hooks()
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Tell the worker which process tree it belongs to."""
     from apps.core import metrics

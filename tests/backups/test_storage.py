@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from apps.backups import s3, storage
@@ -388,6 +389,32 @@ def test_what_the_system_says_becomes_cause_and_remedy(
     assert isinstance(caught.value, Transient) == transient
     assert caught.value.__cause__ is None
     assert leftovers(place) == []
+
+
+# --- The private S3 server --------------------------------------------------------------------------------------------
+
+
+def test_the_server_listens_on_loopback_below_the_ports_the_kernel_lends(seaweedfs: SeaweedFS) -> None:
+    sockets = psutil.Process(seaweedfs.pid).net_connections(kind="inet")
+    listening = {entry.laddr for entry in sockets if entry.status == psutil.CONN_LISTEN}
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert all(10_000 <= address.port < 32_768 for address in listening)
+    assert seaweedfs.port in {address.port for address in listening}
+
+
+def test_the_server_shows_no_key_and_reports_nothing(seaweedfs: SeaweedFS) -> None:
+    command = psutil.Process(seaweedfs.pid).cmdline()
+    assert not [word for word in command if seaweedfs.secret_key in word or seaweedfs.access_key in word]
+    assert "-master.telemetry=false" in command
+    assert stat.S_IMODE((seaweedfs.folder / "s3.json").stat().st_mode) == 0o600
+
+
+def test_what_the_server_holds_survives_a_kill() -> None:
+    with SeaweedFS() as server, s3_storage(server, "p") as place:
+        place.write_bytes("a", b"x")
+        server.kill()
+        server.start()
+        assert place.read_bytes("a", 1) == b"x"
 
 
 # --- S3 ---------------------------------------------------------------------------------------------------------------

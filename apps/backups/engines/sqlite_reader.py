@@ -143,7 +143,7 @@ def damage(connection: sqlite3.Connection, pragma: str = "integrity_check") -> s
 
     Rows that break a constraint are no damage: the application put them there, and a backup keeps them.
     """
-    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute("PRAGMA query_only = OFF")
     try:
         found = _first_damage(connection, f"PRAGMA {pragma}({_ALL})")
         if found is None:  # only the tables that need what we lack go unchecked
@@ -163,7 +163,7 @@ def _first_damage(connection: sqlite3.Connection, pragma: str) -> str | None:
             if found != "ok" and not found.startswith("NULL value in "):
                 return " ".join(found.split())
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorname != "SQLITE_ERROR":
+        if not error.sqlite_errorname.startswith("SQLITE_ERROR"):
             raise
         return None
     return ""
