@@ -28,10 +28,7 @@ def run(report: Report) -> None:
         contenders = {
             name: partial(
                 requests_per_second,
-                stack.enter_context(
-                    served(application, path=path, LOG_LEVEL="WARNING", DJANGO_SETTINGS_MODULE=module)
-                ).base
-                + path,
+                stack.enter_context(served(application, path=path, DJANGO_SETTINGS_MODULE=module)).base + path,
             )
             for name, (application, path, module) in urls.items()
         }

@@ -33,7 +33,7 @@ QUERY_SECONDS = 60  # for one look at the catalogue, which another session's DDL
 LOCK_SECONDS = 300  # pg_dump waits so long for a table that another session has locked
 SERVICE_LINE_BYTES = 1022  # of libpq's service file; it refuses longer ones
 MAINTENANCE = ("postgres", "template1")  # databases every server has, to make others from
-NO_FILE = "/dev/null"  # in place of a password file that somebody may have
+NO_FILE = "/dev/null"  # in place of a password file that somebody may have at home
 FIRST_STATISTICS = 18  # the major version whose pg_dump knows statistics, and an option to leave them out
 
 # Where packages put the programs of each major version, off PATH: Debian, Red Hat, Homebrew.

@@ -207,14 +207,13 @@ class _Table:
 
 
 class Bag:
-    """A digest of pieces that does not depend on their order: how many there are, and the sum of their BLAKE2b digests.
+    """A digest of pieces that does not depend on their order: the sum of their BLAKE2b digests.
 
     It finds damage and difference; that nobody forged the dump is for the encryption to prove.
     """
 
     def __init__(self) -> None:
         self._sum = 0
-        self._count = 0
 
     def add(self, digests: Iterable[bytes]) -> None:
         # All digests stand beside each other in one number; adding its halves, again and again, is far quicker than a
@@ -222,7 +221,6 @@ class Bag:
         joined = bytes(_GAP_BYTES).join(digests)
         lane = 8 * (_SUM_BYTES + _GAP_BYTES)
         count = (8 * len(joined) + 8 * _GAP_BYTES) // lane
-        self._count += count
         total = int.from_bytes(joined, "big")
         while count > 1:
             half = count // 2
@@ -231,7 +229,7 @@ class Bag:
         self._sum = (self._sum + total) % (1 << 8 * _SUM_BYTES)
 
     def digest(self) -> bytes:
-        return b"%d:" % self._count + self._sum.to_bytes(_SUM_BYTES, "big")
+        return self._sum.to_bytes(_SUM_BYTES, "big")
 
 
 class Rows:

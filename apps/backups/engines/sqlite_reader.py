@@ -17,7 +17,8 @@ HEADER_BYTES = 100  # at the start of every SQLite file
 MAGIC = b"SQLite format 3\0"
 _VERSIONS_AT = 18  # two bytes, the format that writers and readers must know: 1, or 2 for a file in WAL mode
 _ROLLBACK = b"\1\1"
-LARGE_BYTES = 64 << 10  # a longer value is hashed by itself, without the copies that come with its printed form
+LARGE_BYTES = 64 << 10  # where a value is longer, each is hashed by itself, without the copies of its printed form
+BATCH_ROWS = 64  # printed at once: less than 64 KiB a value, so a few MiB
 _VIRTUAL_GENERATED, _STORED_GENERATED = 2, 3  # `hidden` of a column in PRAGMA table_xinfo
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 _ALL = 2**31 - 1  # findings, which are read one by one up to the first that counts
@@ -143,7 +144,7 @@ def damage(connection: sqlite3.Connection, pragma: str = "integrity_check") -> s
 
     Rows that break a constraint are no damage: the application put them there, and a backup keeps them.
     """
-    connection.execute("PRAGMA query_only = OFF")
+    connection.execute("PRAGMA ignore_check_constraints = ON")
     try:
         found = _first_damage(connection, f"PRAGMA {pragma}({_ALL})")
         if found is None:  # only the tables that need what we lack go unchecked
@@ -249,20 +250,27 @@ def quoted(name: str) -> str:
 
 
 def _add_rows(connection: sqlite3.Connection, table: str, counted: _Counted) -> None:
-    columns = stored_columns(connection, table)
-    selected = ", ".join([*rowid_name(connection, table, columns), *map(quoted, columns)])
-    # Not by an index: so rows come in the order of the table itself, which is that of its key.
-    for row in connection.execute(f"SELECT {selected} FROM main.{quoted(table)} NOT INDEXED"):
-        large = [value for value in row if isinstance(value, bytes | bytearray) and len(value) > LARGE_BYTES]
-        if not large:
-            counted.update(repr(row).encode())  # tells 1 from 1.0 and '1', keeps every bit of a float, and infinity
-            continue
-        for value in large:
+    names = stored_columns(connection, table)
+    columns = [quoted(name) for name in names]
+    selected = ", ".join([*rowid_name(connection, table, names), *columns])
+    source = f"main.{quoted(table)} NOT INDEXED"  # so rows come in the order of the table itself, which is its key's
+    is_large = " OR ".join(f"length(CAST({column} AS BLOB)) > {LARGE_BYTES}" for column in columns)
+    rows = connection.execute(f"SELECT {selected} FROM {source}")
+    if connection.execute(f"SELECT 1 FROM {source} WHERE {is_large} LIMIT 1").fetchone():
+        for row in rows:
+            _add_large_row(row, counted)
+        return
+    while batch := rows.fetchmany(BATCH_ROWS):
+        counted.update(repr(batch).encode())  # tells 1 from 1.0 and '1', keeps every bit of a float, and infinity
+
+
+def _add_large_row(row: Sequence[object], counted: _Counted) -> None:
+    for value in row:
+        if isinstance(value, bytes | bytearray):
             counted.update(f"{type(value).__name__} of {len(value)}:".encode())
             counted.update(value)
-        counted.update(
-            repr([value if not any(value is one for one in large) else type(value) for value in row]).encode()
-        )
+        else:
+            counted.update(f"{value!r},".encode())
 
 
 def _text(value: str | bytearray) -> str:

@@ -58,7 +58,7 @@ def test_a_row_longer_than_the_clients_own_limit_is_dumped_and_restored(servers:
     engine = MySQLEngine(parse_url(servers["MySQL"].url)).at(f"row_{secrets.token_hex(4)}")
     engine.create()
     try:
-        run(engine, "CREATE TABLE b (a LONGBLOB)", "INSERT INTO b VALUES (REPEAT('x', 20000000))")
+        run(engine, "CREATE TABLE b (a LONGBLOB)", "INSERT INTO b VALUES (REPEAT('x', 27000000))")
         data, content = dump(engine)
         restore(engine, data)
         assert dump(engine)[1] == content

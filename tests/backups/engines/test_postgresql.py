@@ -552,17 +552,30 @@ def test_settings_that_a_server_does_not_know_are_left_out(todo: PostgreSQLEngin
     assert content(dumped(scratch)) == content(data)
 
 
+@pytest.mark.parametrize("restricts", [True, False])
 def test_a_dump_that_commands_psql_itself_is_refused(
-    todo: PostgreSQLEngine, scratch: PostgreSQLEngine, tmp_path: Path
+    todo: PostgreSQLEngine, scratch: PostgreSQLEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restricts: bool
 ) -> None:
+    monkeypatch.setattr(postgresql, "_restricts", lambda program: restricts)  # older ones do as they are told
     harm = tmp_path / "harm"
     data = dumped(todo)
     at = data.index(b"\n--\n-- Name: crm; Type: SCHEMA")
-    for command in (f"\\! touch {harm}\n".encode(), b"\\unrestrict x\n"):
-        with pytest.raises(EngineError, match=r"a command for psql itself|psql ended with status 3"):
-            restore(scratch, data[:at] + b"\n" + command + data[at:])
-        assert scratch.is_empty()
+    with pytest.raises(EngineError, match="a command for psql itself"):
+        restore(scratch, data[:at] + f"\n\\! touch {harm}\n".encode() + data[at:])
+    assert scratch.is_empty()
     assert not harm.exists()
+    restore(scratch, data)
+    assert content(dumped(scratch)) == content(data)
+
+
+def test_psql_itself_keeps_to_the_restriction_that_the_dump_asks_for(
+    todo: PostgreSQLEngine, scratch: PostgreSQLEngine
+) -> None:
+    data = dumped(todo)
+    at = data.index(b"\n--\n-- Name: crm; Type: SCHEMA")
+    with pytest.raises(EngineError, match="psql ended with status 3"):
+        restore(scratch, data[:at] + b"\n\\unrestrict guess\n" + data[at:])
+    assert scratch.is_empty()
 
 
 # --- One table --------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ SAMPLE = dump(
     section("v", "VIEW", f"CREATE VIEW public.v AS\n SELECT '{FAKE}{END}'::text AS a, 5 - 3 AS b, E'\\\\' AS c;"),
     section("TABLE t", "COMMENT", f"COMMENT ON TABLE public.t IS 'it''s {FAKE}';"),
     section("m", "MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW public.m AS\n SELECT 1\n  WITH NO DATA;"),
-    section("p()", "PROCEDURE", "CREATE PROCEDURE public.p()\n    BEGIN ATOMIC\n SELECT 1;\n SELECT 2;\nEND;"),
+    section("p()", "PROCEDURE", "CREATE PROCEDURE public.p()\n    BEGIN ATOMIC\n SELECT $1;\n SELECT ($2 - $1);\nEND;"),
     rows("public.t", "1\ta\\nb", "2\t\\N", "2\t\\N", "3\t" + FAKE.replace("\n", "\\n"), "\\\\.\t", "", "\\\\."),
     rows('crm."a ""b"" ; \'c"'),
     section(
