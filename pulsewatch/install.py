@@ -41,6 +41,7 @@ import json
 import re
 import signal
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -345,16 +346,13 @@ def missing_for_mysql() -> list[str]:
 
 
 def conceal(name: str) -> None:
-    """Hand a variable on through a pipe: the environment of a process can be listed for as long as it runs."""
-    value = os.environ.pop(name, "")
-    if value and f"{name}_FILE" not in os.environ:
-        read, write = os.pipe()
-        os.write(write, value.encode(errors="surrogateescape"))
-        os.close(write)
-        os.set_inheritable(read, True)
-        os.environ[f"{name}_FILE"] = f"/dev/fd/{read}"
-    elif value:
-        os.environ[name] = value  # set twice: the reader of settings says so
+    """Hand a variable on in a nameless file: the environment of a process can be listed for as long as it runs."""
+    if name in os.environ and f"{name}_FILE" not in os.environ:  # set twice is for the settings to judge
+        with tempfile.TemporaryFile() as file:
+            file.write(os.environb.pop(name.encode()))
+            handle = os.dup(file.fileno())
+        os.set_inheritable(handle, True)
+        os.environ[f"{name}_FILE"] = f"/dev/fd/{handle}"
 
 
 if __name__ == "__main__":
