@@ -41,17 +41,17 @@ LOOK_EVERY = 0.2  # seconds between two looks whether it is ready
 ADMIN = "admin"
 PASSWORD = "PULSEWATCH_ADMIN_PASSWORD"  # noqa: S105  (a name)
 
-_asked_to_end: list[int] = []  # signals that came before everything was started
-
-
-def end_before_start(number: int, _: object) -> NoReturn:
-    """End the start. Noted as well, because Python drops what is raised while it cleans up an object."""
-    _asked_to_end.append(number)
-    sys.exit(0)
-
 
 def main() -> int:
     """Start everything, stay until the end, return the exit status."""
+    broker: subprocess.Popen[bytes] | None = None
+
+    def end_before_start(*_: object) -> NoReturn:
+        # Not by an exception: Python drops those that are raised while it cleans up an object.
+        if broker:
+            broker.kill()
+        os._exit(0)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_before_start)
     os.umask(0o077)
@@ -71,7 +71,9 @@ def main() -> int:
     check_port(settings.HOST, settings.PORT)
     prepare_database()
     ensure_admin(password)
-    broker = valkey.start(settings.EMBEDDED_SOCKET, *leash("TERM")) if settings.EMBEDDED_SOCKET else None
+    if settings.EMBEDDED_SOCKET:
+        broker = valkey.start(settings.EMBEDDED_SOCKET, *leash("TERM"))
+        valkey.wait_for(broker, settings.EMBEDDED_SOCKET)
     try:
         return run(broker, beat=settings.SCHEDULER_ENABLED)
     finally:
@@ -95,8 +97,7 @@ def run(broker: subprocess.Popen[bytes] | None, *, beat: bool) -> int:
     if beat:
         supervisor.add("beat", *celery, "beat", on_orphaned="TERM")
     threading.Thread(target=announce, args=[supervisor], daemon=True).start()
-    if not _asked_to_end:
-        supervisor.loop()
+    supervisor.loop()
     if supervisor.fallen:
         say(f"Stopped, because {supervisor.fallen} ended by itself; its last lines above say why.")
         return 1

@@ -12,7 +12,7 @@ START_SECONDS = 10  # until it answers; it takes 20 ms on an idle machine
 
 
 def start(address: Path, *words_before: str) -> subprocess.Popen[bytes]:
-    """Start Valkey and return when it answers. Ends this process with a sentence where that cannot be.
+    """Start Valkey. Ends this process with a sentence where there is none.
 
     It listens on its socket only and keeps nothing on disk: what it holds are wake-ups, the work itself is in the
     database. Its words go to `valkey.log` beside the socket, which is begun anew.
@@ -26,24 +26,13 @@ def start(address: Path, *words_before: str) -> subprocess.Popen[bytes]:
     command = [*words_before, program, "--port", "0", "--unixsocket", str(address), "--unixsocketperm", "700"]
     command += ["--dir", str(address.parent), "--save", "", "--appendonly", "no", "--daemonize", "no"]
     command += ["--maxmemory-policy", "noeviction"]
-    log = address.with_suffix(".log")
-    with log.open("wb") as output:
+    with _log(address).open("wb") as log:
         # In a session of its own: Ctrl-C in the terminal is not for it, the processes that use it have to end first.
-        valkey = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        if _answers(valkey, address):
-            return valkey
-    except BaseException:  # Ctrl-C or TERM: leave nothing running
-        stop(valkey)
-        raise
-    stop(valkey)
-    sys.exit(f"pulsewatch: the embedded Valkey does not start; {log} says why.")
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
-def _answers(valkey: subprocess.Popen[bytes], address: Path) -> bool:
-    """Wait until it does."""
+def wait_for(valkey: subprocess.Popen[bytes], address: Path) -> None:
+    """Return when Valkey answers. Ends it and this process with a sentence where it does not."""
     deadline = time.monotonic() + START_SECONDS
     while valkey.poll() is None and time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
@@ -51,9 +40,10 @@ def _answers(valkey: subprocess.Popen[bytes], address: Path) -> bool:
             client.connect(str(address))
             client.sendall(b"PING\r\n")
             if client.recv(16).startswith(b"+PONG"):
-                return True
+                return
         time.sleep(0.01)
-    return False
+    stop(valkey)
+    sys.exit(f"pulsewatch: the embedded Valkey does not start; {_log(address)} says why.")
 
 
 def stop(valkey: subprocess.Popen[bytes]) -> None:
@@ -76,3 +66,7 @@ def binary() -> str | None:
             if candidate and subprocess.call([candidate, "--version"], stdout=subprocess.DEVNULL) == 0:
                 return candidate
     return None
+
+
+def _log(address: Path) -> Path:
+    return address.with_suffix(".log")

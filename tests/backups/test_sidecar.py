@@ -205,6 +205,18 @@ def test_rotation_adds_a_sidecar_and_changes_nothing_else(place: Storage) -> Non
     assert restored(place, rotated, newest_only) == ROWS
 
 
+@pytest.mark.parametrize(("days", "newest"), [((1, 2), 1), ((2, 1), 0)])
+def test_the_newest_sidecar_wins_and_not_the_one_that_is_listed_last(
+    place: Storage, days: tuple[int, int], newest: int
+) -> None:
+    made = stored(place)
+    keyrings = [second := Keyring(KEYRING.rotated()), Keyring(second.rotated())]
+    later = [
+        rotate(place, made, keyring, AT + timedelta(days=day)) for keyring, day in zip(keyrings, days, strict=True)
+    ]
+    assert [found.sidecar for found in find(place, keyrings[1])] == [later[newest]]
+
+
 def test_the_newest_readable_sidecar_wins(place: Storage) -> None:
     made = stored(place)
     second = Keyring(KEYRING.rotated())

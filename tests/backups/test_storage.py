@@ -207,6 +207,7 @@ def test_a_killed_writer_leaves_no_object_and_delete_clears_its_half(
     assert leftovers(place) == []
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # as Python 3.12 says
 def test_a_forked_child_can_use_the_storage_of_its_parent_and_so_can_the_parent_again(place: Storage) -> None:
     """As in a Celery worker, whose processes are forks of one that may have used the storage."""
     place.write_bytes("a", b"from the parent")
@@ -504,6 +505,16 @@ def test_a_frozen_server_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None
         server.thaw()
 
 
+def test_a_storage_that_nobody_closes_holds_no_connection_when_it_is_gone(seaweedfs: SeaweedFS) -> None:
+    before = len(s3._Connection.open_ones)
+    place = s3_storage(seaweedfs, "forgotten")
+    place.check()
+    assert len(s3._Connection.open_ones) == before + 1
+    del place
+    gc.collect()
+    assert len(s3._Connection.open_ones) == before
+
+
 QUIET = """
 import gc, json, os, sys
 from apps.backups.storage import Storage
@@ -528,7 +539,16 @@ assert forgotten.read_bytes("quiet", 1) == b"x"
 
 def test_connections_are_closed_without_a_word_even_when_nobody_closes_them(seaweedfs: SeaweedFS) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", QUIET, f"s3://{seaweedfs.bucket}/quiet"],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            QUIET,
+            f"s3://{seaweedfs.bucket}/quiet",
+        ],
         env={**os.environ, "PLACE": json.dumps(options(seaweedfs))},
         capture_output=True,
         text=True,

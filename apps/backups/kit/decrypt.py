@@ -3,7 +3,8 @@
     python decrypt.py OBJECT SIDECAR KEYSET --out FILE
 
 It checks the sidecar's seal, every segment of the object, its length and SHA-256, and the checksum of the compressed
-dump. FILE appears only when all of that is right; `--out -` writes to standard output, after a first pass that checks.
+dump. FILE appears only when all of that is right. `--out -` writes to standard output, once the length and the SHA-256
+are known to be right.
 The exit status is 0 then, and 1 with one sentence when something is wrong.
 """
 
@@ -59,7 +60,6 @@ def main() -> None:
         keys = open_keyset(asked.keyset, passphrase(asked.passphrase_file))
         backup = open_sidecar(asked.sidecar, keys)
         if asked.out == "-":
-            decrypt(asked.object, backup, keys, lambda data: None)
             decrypt(asked.object, backup, keys, sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
         else:
@@ -108,7 +108,7 @@ def open_sidecar(path: Path, keys: aead.Aead) -> dict[str, Any]:
     """What the sidecar says of the backup, when its seal fits."""
     try:
         document = json.loads(path.read_bytes())
-        backup = document["backup"]
+        backup: dict[str, Any] = document["backup"]
         seal = base64.b64decode(document["seal"], validate=True)
         canonical = json.dumps(backup, sort_keys=True, separators=(",", ":")).encode()
         keys.decrypt(seal, SIDECAR_CONTEXT + canonical)
@@ -164,7 +164,7 @@ def decrypt(path: Path, backup: dict[str, Any], keys: aead.Aead, write: Callable
 
 
 def check_whole(path: Path, backup: dict[str, Any]) -> None:
-    """Length and digest first: they find most of what can be wrong, fast."""
+    """Length and digest first: nothing is written of an object that is not the one the sidecar describes."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as source:
         while block := source.read(BLOCK):
