@@ -27,6 +27,11 @@ class Actor:
         return cls(ActorKind.USER, user.get_username(), user.pk)
 
     @classmethod
+    def token(cls, name: str) -> Self:
+        """A program that holds an API token of this name."""
+        return cls(ActorKind.TOKEN, name)
+
+    @classmethod
     def automation(cls, name: str) -> Self:
         """Pulsewatch itself: beat, a worker, the start-up."""
         return cls(ActorKind.AUTOMATION, name)

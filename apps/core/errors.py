@@ -9,6 +9,9 @@ PulsewatchError          its text is written for the person who asked; it never 
 └── Corrupt              a stored backup is not what was written         (use another copy or backup)
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class PulsewatchError(Exception):
     """Anything Pulsewatch itself raises for a reason it can explain."""
@@ -23,7 +26,15 @@ class Invalid(PulsewatchError):
 
 
 class Conflict(PulsewatchError):
-    """Something else holds what was asked for, or its state does not allow it now."""
+    """Something else holds what was asked for, or its state does not allow it now.
+
+    `facts` are what a program needs to go on, in plain JSON values, such as `{"legal": ["completed", "failed"]}` or
+    `{"held_by": "deploy_20251020_143052", "held_since": "2025-10-20T14:30:52Z"}`. The API adds them to its answer.
+    """
+
+    def __init__(self, message: str, *, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = dict(facts or {})
 
 
 class Transient(PulsewatchError):
