@@ -2,25 +2,28 @@
 
 import logging
 import time
+from contextlib import suppress
 from datetime import datetime
 
+from django.db import DatabaseError
 from django.utils import timezone
 
 from apps.backups import rules
+from apps.backups import sidecar as sidecars
 from apps.backups.choices import RestoreKind, RestoreStatus
 from apps.backups.engines.base import Content, Engine, EngineError
 from apps.backups.models import Restore
-from apps.backups.runner import LeaseLost, Progress, Watch, engine_of, prove, storage
+from apps.backups.runner import LeaseLost, Progress, Watch, engine_of, persist, prove, storage
 from apps.backups.sidecar import Sidecar
 from apps.backups.storage import Storage
-from apps.backups.stream import Stopped, decode
+from apps.backups.stream import Stopped, blocks, decode
 from apps.core import lease, vault
 from apps.core.errors import Conflict, PulsewatchError
 from apps.core.redaction import redact
 
 logger = logging.getLogger(__name__)
 
-SIDECAR_LIMIT = 64 * 2**20  # bytes; a schema of 100,000 tables has a sidecar of about 20 MB
+LEFT_AT_MOST = 20  # schemas of earlier drills that one drill looks for
 
 
 def restore(restore_id: str, *, owner: str, progress: Progress | None = None) -> Restore | None:
@@ -33,24 +36,36 @@ def restore(restore_id: str, *, owner: str, progress: Progress | None = None) ->
     def renew() -> bool:
         return bool(mine.update(lease_until=timezone.now() + lease.LENGTH))
 
-    with lease.Lease(renew) as held, storage() as place:
+    with lease.Lease(renew) as held:
         try:
-            _work(row, mine, place, Watch(mine, held, progress))
+            try:
+                with storage() as place:
+                    _work(row, mine, place, Watch(mine, held, progress))
+            except Stopped:
+                _end(mine, row, RestoreStatus.CANCELLED, timezone.now(), error_message="Cancelled.")
+            except LeaseLost:
+                raise
+            except (PulsewatchError, OSError) as error:
+                _failed(mine, row, redact(str(error)))
+            except BaseException as error:  # Ctrl-C, the time limit, a fault of ours: the row says so at once
+                with suppress(DatabaseError, LeaseLost):
+                    _failed(mine, row, f"It was interrupted ({type(error).__name__}).")
+                raise
         except LeaseLost:
             logger.warning("Restore %s was taken over", row.pk, extra={"event": "restore_lease_lost"})
             return None
-        except Stopped:
-            _end(mine, row, RestoreStatus.CANCELLED, timezone.now(), error_message="Cancelled.")
-        except (PulsewatchError, OSError) as error:
-            _end(mine, row, RestoreStatus.FAILED, timezone.now(), error_message=redact(str(error)))
-            logger.error(
-                "Restore %s failed: %s",
-                row.pk,
-                redact(str(error)),
-                extra={"event": "restore_failed", "event_type": "backup", "resource_id": row.pk},
-            )
     row.refresh_from_db()
     return row
+
+
+def _failed(mine, row: Restore, reason: str) -> None:
+    _end(mine, row, RestoreStatus.FAILED, timezone.now(), error_message=reason)
+    logger.error(
+        "Restore %s failed: %s",
+        row.pk,
+        reason,
+        extra={"event": "restore_failed", "event_type": "backup", "resource_id": row.pk},
+    )
 
 
 def claim(restore_id: str, *, owner: str, now: datetime) -> Restore | None:
@@ -65,8 +80,8 @@ def claim(restore_id: str, *, owner: str, now: datetime) -> Restore | None:
 
 
 def read_sidecar(place: Storage, path: str) -> Sidecar:
-    """A backup's authentic sidecar. Raises Corrupt, KeyUnknown or StorageError."""
-    return Sidecar.from_bytes(place.read_bytes(path, SIDECAR_LIMIT), vault.keyring())
+    """A backup's authentic sidecar. Raises Corrupt, also for another backup's, KeyUnknown or StorageError."""
+    return sidecars.read(place, path, vault.keyring())
 
 
 def verify(place: Storage, sidecar: Sidecar, engine: Engine | None, watch: Watch | None = None) -> None:
@@ -143,14 +158,26 @@ def _load(
 ) -> float:
     """Restore into the target; gives the seconds it took."""
     watch.step = "restore"
-    started = time.monotonic()
-    with place.open(sidecar.object_path) as stored, target.restore(events=events, table=table) as client:
+    started, done = time.monotonic(), 0
+
+    def note(size: int) -> None:
+        nonlocal done
+        done = size
+        watch(done)
+
+    def wait() -> None:
+        watch(done)
+        if watch.stop():
+            raise Stopped("Cancelled.")
+
+    running = target.restore(events=events, table=table, on_wait=wait)
+    with place.open(sidecar.object_path) as stored, running as client:
         decode(
             stored,
             sidecar.encoded,
             keyring=vault.keyring(),
             write=client.write,
-            on_block=watch,
+            on_block=note,
             should_stop=watch.stop,
         )
         client.finish()
@@ -159,15 +186,24 @@ def _load(
 
 def _drill(row: Restore, mine, place: Storage, sidecar: Sidecar, target: Engine, watch: Watch) -> None:
     """Restore into a scratch schema, dump it again, compare; the schema is dropped whatever happens."""
+    _drop_left(row, target)
     target.drop()
     target.create()
     try:
         seconds = _load(place, sidecar, target, watch, events=False)
         reader, watch.step = target.reader(), "compare"
-        _dump_again(target, reader, watch)
+        with target.dump() as dump:
+            for block in blocks(dump.fileno(), on_block=watch, should_stop=watch.stop):
+                reader.feed(block)
+            dump.finish()
         content = reader.close()
-    finally:
-        target.drop()
+    except BaseException:
+        try:
+            target.drop()
+        except PulsewatchError as error:  # what went wrong first says more
+            logger.warning("%s is left until the next drill: %s", row.schema, error, extra={"event": "drill_left"})
+        raise
+    target.drop()
     found = {name: table.digest for name, table in content.tables.items()}
     difference = rules.first_difference(dict(sidecar.digests), found)
     if not difference and content.other != sidecar.other:
@@ -188,20 +224,18 @@ def _drill(row: Restore, mine, place: Storage, sidecar: Sidecar, target: Engine,
         type(row.backup).objects.filter(pk=row.backup_id).update(restore_tested=True, restore_tested_at=now)
 
 
-def _dump_again(target: Engine, reader, watch: Watch) -> None:
-    buffer = memoryview(bytearray(2**20))
-    done = 0
-    with target.dump() as dump, open(dump.fileno(), "rb", buffering=0, closefd=False) as pipe:
-        while size := pipe.readinto(buffer):
-            reader.feed(buffer[:size])
-            done += size
-            watch(done)
-            if watch.stop():
-                raise Stopped("Cancelled.")
-        dump.finish()
+def _drop_left(row: Restore, target: Engine) -> None:
+    """Drop what earlier drills could not drop themselves, since their server or their worker had died."""
+    ended = Restore.objects.filter(kind=RestoreKind.DRILL, target_database=row.target_database, equal=None)
+    ended = ended.filter(status__in=(RestoreStatus.FAILED, RestoreStatus.CANCELLED)).order_by("-started_at")
+    for schema in ended.values_list("schema", flat=True)[:LEFT_AT_MOST]:
+        target.at(schema).drop()
 
 
 def _end(mine, row: Restore, status: str, now: datetime, **facts: object) -> None:
     """Record how it ended. Raises LeaseLost when the row is no longer ours."""
-    if not mine.update(status=status, completed_at=max(now, row.started_at), lease_until=None, **facts):
+    ends = {"status": status, "completed_at": max(now, row.started_at), "lease_until": None, **facts}
+    ended = Restore.objects.filter(pk=row.pk, lease_owner=row.lease_owner, status=status)
+    # The second look: the answer to an update that was made can be lost with the connection.
+    if not persist(lambda: mine.update(**ends) or ended.exists()):
         raise LeaseLost("The lease was lost.")

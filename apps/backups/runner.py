@@ -1,12 +1,15 @@
 """What a worker does with one backup: claim it, dump, read it back, commit it by its sidecar, record."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from apps.backups import rules
@@ -24,6 +27,10 @@ from apps.core.redaction import redact
 from apps.inventory.models import Database
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# What the driver says while our own database is away.
+AWAY = (OperationalError, InterfaceError)
 
 # The object and its check; a person waiting at a terminal sees both.
 Progress = Callable[[str, int], None]  # step, bytes so far
@@ -70,21 +77,62 @@ def back_up(job_id: str, *, owner: str, progress: Progress | None = None, retry:
     def renew() -> bool:
         return bool(mine.update(lease_until=timezone.now() + lease.LENGTH))
 
-    with lease.Lease(renew) as held, storage() as place:
+    with lease.Lease(renew) as held:
         try:
-            stored = _dump_and_check(job, place, Watch(mine, held, progress))
-            _commit(mine, job, place, stored, timezone.now())
+            with storage() as place, _nothing_left(place, job):
+                stored = _dump_and_check(mine, job, place, Watch(mine, held, progress))
+                _commit(mine, job, place, stored, timezone.now())
         except LeaseLost:
             logger.warning("Backup %s was taken over by another worker", job.pk, extra={"event": "backup_lease_lost"})
             return None
         except Stopped:
-            place.delete(_path(job))
             finish(mine, BackupStatus.CANCELLED, "Cancelled.", timezone.now())
         except (PulsewatchError, OSError) as error:
-            place.delete(_path(job))
             fail(mine, job, redact(str(error)), timezone.now(), retry=retry)
+        except BaseException as error:  # Ctrl-C, the time limit, a fault of ours: the row says so at once
+            with suppress(DatabaseError):
+                fail(mine, job, f"It was interrupted ({type(error).__name__}).", timezone.now(), retry=retry)
+            raise
     job.refresh_from_db()
     return job
+
+
+@contextmanager
+def _nothing_left(place: Storage, job: BackupJob) -> Iterator[None]:
+    """Inside, an attempt that fails takes its object along."""
+    try:
+        yield
+    except DatabaseError:
+        raise  # whether it was recorded nobody knows now; the next attempt, or the clean-up, looks at the row again
+    except BaseException:
+        discard(place, job, _path(job))
+        raise
+
+
+def discard(place: Storage, job: BackupJob, path: str) -> bool:
+    """Remove what an attempt left that made no backup. False when the storage refuses; the clean-up tries again."""
+    try:
+        # The sidecar first: without it the object is no backup, so a crash in between leaves none that looks like one.
+        place.delete(sidecar_path(path))
+        place.delete(path)
+        BackupJob.objects.filter(pk=job.pk, object_path=path, sidecar_path="").update(object_path="")
+    except (PulsewatchError, DatabaseError) as error:
+        logger.warning("%s could not be removed: %s", path, error, extra={"event": "backup_delete_failed"})
+        return False
+    return True
+
+
+def persist(act: Callable[[], T]) -> T:
+    """Do something to a row, also when our own database is away for a moment; as long as a lease, then it raises."""
+    until = time.monotonic() + lease.LENGTH.total_seconds()
+    while True:
+        try:
+            return act()
+        except AWAY:
+            connection.close()
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 def claim(job_id: str, *, owner: str, now: datetime) -> BackupJob | None:
@@ -122,9 +170,12 @@ class Watch:
         if now < self._next:
             return
         self._next = now + self.EVERY
-        if not self._mine.update(progress_bytes=done):
-            raise LeaseLost("The lease was lost.")
-        self._cancelled = self._mine.filter(cancel_requested=True).exists()
+        try:
+            if not self._mine.update(progress_bytes=done):
+                raise LeaseLost("The lease was lost.")
+            self._cancelled = self._mine.filter(cancel_requested=True).exists()
+        except AWAY:  # the work goes on without it; when it is back, the lease tells whether the row is still ours
+            connection.close()
         if self._progress:
             self._progress(self.step, done)
 
@@ -132,7 +183,7 @@ class Watch:
         return self._cancelled
 
 
-def _dump_and_check(job: BackupJob, place: Storage, watch: Watch) -> Stored:
+def _dump_and_check(mine, job: BackupJob, place: Storage, watch: Watch) -> Stored:
     database = job.database
     if database is None:
         raise EngineError("The database is no longer registered.")
@@ -141,6 +192,9 @@ def _dump_and_check(job: BackupJob, place: Storage, watch: Watch) -> Stored:
     if errors := [finding for finding in preflight.findings if finding.level == "error"]:
         raise EngineError(" ".join(f"{error.text} {error.remedy}".strip() for error in errors))
     keyring, path = vault.keyring(), _path(job)
+    if job.object_path:  # of a worker that died
+        place.delete(job.object_path)
+    persist(lambda: mine.update(object_path=path))  # before the first byte, so that it is found whatever happens
     reader, watch.step = engine.reader(), "dump"
     with place.writer(path) as sink, engine.dump() as dump:
         encoded = encode(
@@ -181,8 +235,9 @@ def prove(content: Content, catalogue: Objects) -> None:
 
 def _commit(mine, job: BackupJob, place: Storage, stored: Stored, now: datetime) -> None:
     """Write the sidecar, which makes the object a backup, and record it."""
-    if not mine.update(lease_until=now + lease.LENGTH):
+    if not persist(lambda: mine.update(lease_until=timezone.now() + lease.LENGTH)):
         raise LeaseLost("The lease was lost.")
+    now = max(now, job.started_at)  # a clock may jump back
     archive = _archive_key(job)
     sidecar = Sidecar.of(
         stored.encoded,
@@ -209,8 +264,8 @@ def _commit(mine, job: BackupJob, place: Storage, stored: Stored, now: datetime)
     plain, kept = stored.encoded.plain_bytes, stored.encoded.stored_bytes
     facts = {
         "status": BackupStatus.COMPLETED,
-        "completed_at": max(now, job.started_at),
-        "duration_seconds": max(0, round((now - job.started_at).total_seconds())),
+        "completed_at": now,
+        "duration_seconds": round((now - job.started_at).total_seconds()),
         "engine": stored.server,
         "backup_bytes": plain,
         "compressed_bytes": kept,
@@ -227,14 +282,20 @@ def _commit(mine, job: BackupJob, place: Storage, stored: Stored, now: datetime)
         "progress_bytes": plain,
         "lease_until": None,
     }
-    if archive:
-        try:
-            with transaction.atomic():
-                mine.update(**facts, is_monthly_archive=True, archive_of=archive, **_archive_expiry(job))
-            return
-        except IntegrityError:
-            pass  # another backup of this month became its archive first
-    if not mine.update(**facts):
+
+    def record() -> bool:
+        if archive:
+            try:
+                with transaction.atomic():
+                    done = mine.update(**facts, is_monthly_archive=True, archive_of=archive, **_archive_expiry(job))
+                return bool(done)
+            except IntegrityError:
+                pass  # another backup of this month became its archive first
+        return bool(mine.update(**facts))
+
+    ours = BackupJob.objects.filter(pk=job.pk, lease_owner=job.lease_owner, status=BackupStatus.COMPLETED)
+    # The second look: the answer to an update that was made can be lost with the connection.
+    if not persist(lambda: record() or ours.exists()):
         raise LeaseLost("The lease was lost.")
 
 
@@ -257,17 +318,20 @@ def _archive_expiry(job: BackupJob) -> dict[str, datetime]:
 def fail(mine, job: BackupJob, reason: str, now: datetime, *, retry: bool = True) -> None:
     """Record why it failed; queue the next attempt when there is one."""
     later = rules.next_attempt(job.retry_count, now) if retry else None
-    if later is None:
+    if persist(mine.filter(cancel_requested=True).exists):
+        finish(mine, BackupStatus.CANCELLED, reason, now)
+    elif later is None:
         finish(mine, BackupStatus.FAILED, reason, now)
     else:
-        mine.update(
-            status=BackupStatus.QUEUED,
-            error_message=reason,
-            retry_count=job.retry_count + 1,
-            next_attempt_at=later,
-            lease_until=None,
-            lease_owner="",
-        )
+        again = {
+            "status": BackupStatus.QUEUED,
+            "error_message": reason,
+            "retry_count": job.retry_count + 1,
+            "next_attempt_at": later,
+            "lease_until": None,
+            "lease_owner": "",
+        }
+        persist(lambda: mine.update(**again))
     logger.error(
         "Backup %s failed: %s",
         job.pk,
@@ -278,16 +342,17 @@ def fail(mine, job: BackupJob, reason: str, now: datetime, *, retry: bool = True
 
 def finish(mine, status: str, reason: str, now: datetime) -> None:
     """Record an end that left no backup."""
-    job = mine.first()
+    job = persist(mine.first)
     if job is None:
         return
-    mine.update(
-        status=status,
-        error_message=reason,
-        completed_at=max(now, job.started_at),
-        duration_seconds=max(0, round((now - job.started_at).total_seconds())),
-        lease_until=None,
-    )
+    ends = {
+        "status": status,
+        "error_message": reason,
+        "completed_at": max(now, job.started_at),
+        "duration_seconds": max(0, round((now - job.started_at).total_seconds())),
+        "lease_until": None,
+    }
+    persist(lambda: mine.update(**ends))
 
 
 def _path(job: BackupJob) -> str:

@@ -12,7 +12,7 @@ from django.db import transaction
 from apps.backups import rules
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
 from apps.backups.models import BackupJob, BackupPlan, Restore
-from apps.backups.runner import fail, storage
+from apps.backups.runner import discard, fail, storage
 from apps.backups.storage import Storage
 from apps.core.errors import Conflict, PulsewatchError
 from apps.core.models import StopSwitch
@@ -75,9 +75,14 @@ def heal(now: datetime) -> int:
             fail(taken, job, "Its worker died.", now)
             healed += 1
     for row in Restore.objects.expired(now):
-        healed += Restore.objects.filter(
-            pk=row.pk, status=RestoreStatus.IN_PROGRESS, lease_until=row.lease_until
-        ).update(
+        left = Restore.objects.filter(pk=row.pk, status=RestoreStatus.IN_PROGRESS, lease_until=row.lease_until)
+        if row.kind == RestoreKind.DRILL and row.next_attempt_at is None and not row.cancel_requested:
+            # A drill begins by dropping its schema, so it can run again; once, lest it kills worker after worker.
+            healed += left.update(
+                status=RestoreStatus.QUEUED, next_attempt_at=now, lease_owner="", lease_until=None, progress_bytes=0
+            )
+            continue
+        healed += left.update(
             status=RestoreStatus.FAILED,
             lease_owner="tick",
             completed_at=max(now, row.started_at),
@@ -107,8 +112,13 @@ def clean_up(now: datetime) -> int:
     for database in BackupJob.objects.verified().values_list("database_id", flat=True).distinct():
         newest.add(BackupJob.objects.verified().filter(database=database).order_by("-completed_at").first().pk)
     gone = 0
-    expired = BackupJob.objects.filter(retention_expires_at__lte=now, object_deleted_at=None).exclude(object_path="")
+    expired = BackupJob.objects.filter(retention_expires_at__lte=now, object_deleted_at=None).exclude(sidecar_path="")
+    halves = BackupJob.objects.filter(
+        status__in=(BackupStatus.FAILED, BackupStatus.CANCELLED), sidecar_path=""
+    ).exclude(object_path="")
     with storage() as place:
+        for job in halves[:REMOVED_AT_ONCE]:
+            discard(place, job, job.object_path)
         for job in expired.order_by("retention_expires_at")[:REMOVED_AT_ONCE]:
             kept = rules.Kept(
                 expires_at=job.retention_expires_at,

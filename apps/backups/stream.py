@@ -27,13 +27,14 @@ from tink import secret_key_access, streaming_aead
 
 from apps.backups.compression import compressor_for, decompressor_for
 from apps.backups.engines.base import Reader
-from apps.core.errors import Corrupt, PulsewatchError, Tampered
+from apps.core.errors import Corrupt, PulsewatchError, Tampered, Transient
 from apps.core.keys import Keyring
 
 streaming_aead.register()
 
 BLOCK_BYTES = 2**20  # read and handed on at once: as much as the pipe holds
 WAIT_MS = 1000  # a dump that says nothing for longer is asked again whether it should stop
+SILENCE_SECONDS = 3600  # a lock may keep a dump waiting for long, a host that is gone for ever
 SEGMENT_BYTES = 2**20  # of ciphertext
 SEGMENT_PLAIN = SEGMENT_BYTES - 16  # less the tag of AES-GCM
 FIRST_SEGMENT_PLAIN = SEGMENT_PLAIN - 40  # less the header: its length, a salt, a nonce
@@ -42,6 +43,10 @@ MEGABYTE = 10**6  # as in a transfer rate
 
 class Stopped(PulsewatchError):
     """The caller asked to stop."""
+
+
+class Silent(Transient):
+    """The dump came to a halt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ def encode(
 
     `reader` is fed every block. `on_block` gets the number of plain bytes so far, after every block and at least once a
     second while the pipe is silent. `max_rate_mb` is in megabytes of the dump a second. Raises Stopped soon after
-    `should_stop` says so, and whatever `sink`, `reader` and `on_block` raise.
+    `should_stop` says so, Silent when nothing comes for SILENCE_SECONDS, and whatever `sink`, `reader` and `on_block`
+    raise.
     """
     pace = _Pace(on_block, should_stop, max_rate_mb)
     compressor = compressor_for(compression)
@@ -109,6 +115,16 @@ def encode(
         sha256=encryption.sink.sha256.hexdigest(),
         wrapped_key=base64.b64encode(wrapped).decode(),
     )
+
+
+def blocks(
+    source_fd: int, *, on_block: Callable[[int], None] | None = None, should_stop: Callable[[], bool] | None = None
+) -> Iterator[memoryview]:
+    """Read a pipe to its end for its content alone, as `encode` does. A block is good until the next one."""
+    pace = _Pace(on_block, should_stop, None)
+    for block in _blocks(source_fd, pace):
+        yield block
+        pace.step(len(block))
 
 
 def decode(
@@ -344,8 +360,14 @@ def _blocks(descriptor: int, pace: "_Pace") -> Iterator[memoryview]:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     while True:
+        heard = time.monotonic()
         while not poll.poll(WAIT_MS):
             pace.look()
+            if time.monotonic() > heard + SILENCE_SECONDS:
+                raise Silent(
+                    f"The dump gave nothing for {SILENCE_SECONDS // 60} minutes: its server hangs or is out of reach, "
+                    "or another session keeps a table locked. Look at the server, then back up again."
+                )
         size = os.readv(descriptor, [block])
         if not size:
             return

@@ -4,7 +4,7 @@ An engine speaks through the vendor's own client programs. Credentials reach the
 in the environment or in a file others can read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -98,7 +98,10 @@ class Dump(Protocol):
 
 
 class Restoring(Protocol):
-    """A running restore. `write` blocks as the client does; raises EngineError when the client has died."""
+    """A running restore. `write` blocks as the client does; raises EngineError when the client has died.
+
+    While the client keeps `write` or `finish` waiting, they call `on_wait` of `restore` once a second. It may raise.
+    """
 
     def write(self, block: memoryview) -> None: ...
     def finish(self) -> None: ...  # closes its input, waits, raises EngineError unless status 0
@@ -120,8 +123,10 @@ class Engine(Protocol):
     def dump(self) -> Dump: ...
     def reader(self) -> Reader: ...  # for this engine's dumps
     def restore(
-        self, *, events: bool = True, table: str | None = None
-    ) -> Restoring: ...  # into address.database; events=False: restored events stay disabled
+        self, *, events: bool = True, table: str | None = None, on_wait: Callable[[], None] | None = None
+    ) -> (
+        Restoring
+    ): ...  # into address.database; events=False: restored events stay disabled; on_wait: see RestoreClient
     def at(self, database: str) -> "Engine": ...  # the same server, another schema
     def exists(self) -> bool: ...
     def is_empty(self) -> bool: ...  # exists and holds no object

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ CREDENTIALS = "{credentials}"  # in a command line or an environment: the path u
 PIPE_BYTES = 1 << 20  # of a pipe, the most Linux lends an ordinary user; 64 KiB would cost a switch each
 STDERR_BYTES = 16 << 10  # of the end of standard error that is looked at
 TAIL_LINES = 3  # of it that a person is shown
+WAIT_SECONDS = 1.0  # a restore that takes nothing for longer says so, again and again
+PAUSE_SECONDS = 0.005  # for a full pipe to drain: of its mebibyte even a fast restore takes a part
 END_SECONDS = 60  # for a client that has written everything to end
 VERSION_SECONDS = 20  # for a client to say its version; a fraction of a second, but not on a machine that swaps
 
@@ -105,14 +108,20 @@ class _Client:
         """The process id of the client."""
         return self._process.pid
 
-    def _end(self, seconds: float | None) -> None:
-        """Wait for the client; EngineError with its own words unless it ended well."""
+    def _ended(self, seconds: float) -> bool:
+        """Whether the client ends within so many seconds."""
         try:
-            status = self._process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _end(self, seconds: float) -> None:
+        """Wait for the client; EngineError with its own words unless it ended well."""
+        if not self._ended(seconds):
             self._kill()
-            raise EngineError(f"{self._name} did not end within {seconds:g} s of its last byte.") from error
-        said = self._said()
+            raise EngineError(f"{self._name} did not end within {seconds:g} s of its last byte.")
+        status, said = self._process.returncode, self._said()
         if status < 0:
             raise EngineError(f"{self._name} was ended by signal {-status}.{_quoted(said)}")
         if status > 0:
@@ -202,11 +211,14 @@ class RestoreClient(_Client):
         password: str = "",
         explain: Callable[[str], str] = lambda said: "",
         environment: Mapping[str, str] | None = None,
+        on_wait: Callable[[], None] | None = None,
     ) -> None:
-        """As for DumpClient."""
+        """As for DumpClient. `on_wait` is called once a second while the client keeps us waiting; it may raise."""
         reading, self._writing = os.pipe()
         self._open = True
+        self._on_wait = on_wait or (lambda: None)
         _enlarge(self._writing)
+        os.set_blocking(self._writing, False)
         try:
             super().__init__(
                 command,
@@ -225,9 +237,17 @@ class RestoreClient(_Client):
 
     def write(self, block: memoryview) -> None:
         """Hand the client a block, as fast as it takes it. EngineError with its own words when it has died."""
+        heard = time.monotonic()
         try:
             while block:
-                block = block[os.write(self._writing, block) :]
+                try:
+                    block = block[os.write(self._writing, block) :]
+                    heard = time.monotonic()
+                except BlockingIOError:
+                    time.sleep(PAUSE_SECONDS)
+                    if time.monotonic() > heard + WAIT_SECONDS:
+                        heard = time.monotonic()
+                        self._on_wait()
         except BrokenPipeError as error:
             self._stop_writing()
             self._end(END_SECONDS)
@@ -236,7 +256,9 @@ class RestoreClient(_Client):
     def finish(self) -> None:
         """After the last block: wait as long as the client works on it; EngineError unless it ended well."""
         self._stop_writing()
-        self._end(None)
+        while not self._ended(WAIT_SECONDS):
+            self._on_wait()
+        self._end(END_SECONDS)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
 """MySQL and MariaDB, through the client programs of the server's own vendor."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -120,7 +120,9 @@ class MySQLEngine:
         """A reader for the dumps of this engine."""
         return MySQLReader()
 
-    def restore(self, *, events: bool = True, table: str | None = None) -> MySQLRestoring:
+    def restore(
+        self, *, events: bool = True, table: str | None = None, on_wait: Callable[[], None] | None = None
+    ) -> MySQLRestoring:
         """Start a restore into the schema, which exists; see `MySQLRestoring`."""
         with self._connection() as connection:
             server = connection.version
@@ -132,6 +134,7 @@ class MySQLEngine:
             credentials=defaults_file(self.address, client),
             password=self.address.password,
             explain=explain,
+            on_wait=on_wait,
         )
         return MySQLRestoring(running, server, events=events, table=table)
 

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +131,9 @@ class PostgreSQLEngine:
         """Works out what a dump contains."""
         return PostgreSQLReader()
 
-    def restore(self, *, events: bool = True, table: str | None = None) -> Restoring:
+    def restore(
+        self, *, events: bool = True, table: str | None = None, on_wait: Callable[[], None] | None = None
+    ) -> Restoring:
         """Start psql; nothing stays when anything fails. With `table` (`name` or `schema.name`), that one is replaced.
 
         `events` changes nothing: PostgreSQL has none.
@@ -146,7 +148,9 @@ class PostgreSQLEngine:
             "--quiet",
             "--set=ON_ERROR_STOP=1",
         ]
-        client = RestoreClient(command, explain=_remedy, **self._sign_in(PGOPTIONS="-c client_min_messages=error"))
+        client = RestoreClient(
+            command, explain=_remedy, on_wait=on_wait, **self._sign_in(PGOPTIONS="-c client_min_messages=error")
+        )
         return _Restoring(client, TableScript(target, table) if table is not None else Script(target))
 
     def exists(self) -> bool:

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -111,10 +111,13 @@ class SQLiteEngine:
         """Works out what a dump contains; it keeps a copy without a name beside this database, or in TMPDIR."""
         return SQLiteReader(self._spool_folder())
 
-    def restore(self, *, events: bool = True, table: str | None = None) -> Restoring:
+    def restore(
+        self, *, events: bool = True, table: str | None = None, on_wait: Callable[[], None] | None = None
+    ) -> Restoring:
         """Put the dump in the place of this file at once, or one of its tables in the place of this file's.
 
-        `events` changes nothing: SQLite has none. EngineError when another program has the file open.
+        `events` and `on_wait` change nothing: SQLite has no events, and no client. EngineError when another program has
+        the file open.
         """
         if not self._path.parent.is_dir():
             raise EngineError(f"The folder of {self._path} does not exist; make it first.")
