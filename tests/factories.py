@@ -1,13 +1,14 @@
 """Rows for tests."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import factory
 from django.contrib.auth.models import Group, User
 
+from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.core import ids
 from apps.health.models import HealthCheck
-from apps.inventory.models import Instance, Service, Workload
+from apps.inventory.models import Database, Instance, Service, Workload
 
 
 class ServiceFactory(factory.django.DjangoModelFactory):
@@ -49,6 +50,77 @@ class HealthCheckFactory(factory.django.DjangoModelFactory):
     response_time_ms = 45
     database_status = "connected"
     redis_status = "connected"
+
+
+class DatabaseFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Database
+
+    name = factory.Sequence(lambda n: f"database-{n}")
+    service = factory.SubFactory(ServiceFactory)
+    environment = "production"
+    engine = "mysql"
+    host = "db.internal"
+    port = 3306
+    database_name = "shop"
+    url_sealed = b"sealed"
+
+
+class BackupPlanFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = BackupPlan
+
+    database = factory.SubFactory(DatabaseFactory)
+    last_slot = factory.LazyFunction(lambda: datetime.now(UTC))
+    last_drill_slot = factory.SelfAttribute("last_slot")
+
+
+class BackupJobFactory(factory.django.DjangoModelFactory):
+    """A verified backup that began ten minutes ago."""
+
+    class Meta:
+        model = BackupJob
+
+    database = factory.SubFactory(DatabaseFactory)
+    started_at = factory.LazyFunction(lambda: datetime.now(UTC) - timedelta(minutes=10))
+    id = factory.LazyAttribute(lambda row: f"{ids.timestamped('backup', row.started_at)}_{ids.suffix(6)}")
+    backup_type = "full"
+    environment = factory.LazyAttribute(lambda row: row.database.environment)
+    status = "completed"
+    triggered_by = "scheduled"
+    completed_at = factory.LazyAttribute(lambda row: row.started_at + timedelta(seconds=42))
+    duration_seconds = 42
+    database_name = "shop"
+    backup_bytes = 2_000_000
+    compressed_bytes = 500_000
+    compression_ratio = 0.25
+    storage_location = "/srv/backups"
+    object_path = factory.LazyAttribute(lambda row: f"{row.id}.sql.zst.enc")
+    sidecar_path = factory.LazyAttribute(lambda row: f"{row.id}.json")
+    storage_url = factory.LazyAttribute(lambda row: f"/srv/backups/{row.object_path}")
+    integrity_check_passed = True
+    integrity_check_at = factory.SelfAttribute("completed_at")
+    retention_expires_at = factory.LazyAttribute(lambda row: row.started_at + timedelta(days=30))
+    tables = factory.LazyFunction(lambda: {"customers": "c0ffee", "orders": "beef"})
+
+
+class RestoreFactory(factory.django.DjangoModelFactory):
+    """A drill that found all tables equal."""
+
+    class Meta:
+        model = Restore
+
+    backup = factory.SubFactory(BackupJobFactory)
+    kind = "drill"
+    started_at = factory.LazyFunction(lambda: datetime.now(UTC) - timedelta(minutes=5))
+    id = factory.LazyAttribute(lambda row: f"{ids.timestamped(row.kind, row.started_at)}_{ids.suffix(6)}")
+    target = factory.LazyAttribute(lambda row: f"mysql://db.internal:3306/{row.schema}")
+    target_database = factory.SelfAttribute("backup.database")
+    schema = factory.Sequence(lambda n: f"pulsewatch_drill_{n}")
+    status = "completed"
+    completed_at = factory.LazyAttribute(lambda row: row.started_at + timedelta(seconds=64))
+    restore_seconds = 61.5
+    equal = True
 
 
 class UserFactory(factory.django.DjangoModelFactory):

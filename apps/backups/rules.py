@@ -6,6 +6,7 @@ from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
 from itertools import islice
 from statistics import median
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,6 +20,9 @@ SLOTS_AT_ONCE = 2000  # most slots looked at in one tick: a minute-by-minute pla
 
 DRILL_TIME = time(4, 0)  # on the last Sunday of a month, in the plan's zone
 SUNDAY = 6
+
+# A slot's backup has this long to be there and verified: three retries five minutes apart, and time to dump.
+OVERDUE_AFTER = timedelta(hours=1)
 
 ANOMALY_SAMPLES = 5  # sizes needed before one of them can be odd
 ANOMALY_FACTOR = 2.0  # twice the median or half of it
@@ -34,6 +38,30 @@ class Slots:
 
     run: datetime | None = None
     missed: tuple[datetime, ...] = ()
+
+
+class Standing(StrEnum):
+    """How safe a database is, in the words a person reads; the worst comes first."""
+
+    NEVER = "never backed up"
+    FAILED = "last backup failed"
+    OVERDUE = "overdue"
+    DRILL_FAILED = "drill failed"
+    PAUSED = "plan is off"
+    UNDRILLED = "not drilled yet"
+    PROVEN = "proven"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a database's backups."""
+
+    verified_at: datetime | None  # start of the newest verified backup that is stored: the data are as old as this
+    failed_at: datetime | None  # start of the newest backup when that one failed or was missed
+    drill_equal: bool | None  # how the newest drill ended; None: there was none
+    registered_at: datetime
+    cron: str | None  # None: no plan, or one that is off
+    time_zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +151,29 @@ def add_months(moment: datetime, months: int) -> datetime:
 def may_delete(backup: Kept, now: datetime) -> bool:
     """Whether retention may remove the object: never the newest verified one, never one on legal hold."""
     return not (backup.deleted or backup.legal_hold or backup.newest_verified) and backup.expires_at <= now
+
+
+def standing(facts: Facts, now: datetime) -> Standing:
+    """The worst that is true of a database."""
+    if facts.verified_at is None:
+        return Standing.NEVER
+    if facts.failed_at is not None and facts.failed_at > facts.verified_at:
+        return Standing.FAILED
+    if owed_since(facts, now):
+        return Standing.OVERDUE
+    if facts.drill_equal is False:
+        return Standing.DRILL_FAILED
+    if facts.cron is None:
+        return Standing.PAUSED
+    return Standing.PROVEN if facts.drill_equal else Standing.UNDRILLED
+
+
+def owed_since(facts: Facts, now: datetime) -> datetime | None:
+    """The first slot whose verified backup should be there by now and is not; None when nothing is owed."""
+    if facts.cron is None:
+        return None
+    slot = next_slot(facts.cron, facts.time_zone, facts.verified_at or facts.registered_at)
+    return slot if slot + OVERDUE_AFTER <= now else None
 
 
 def odd_size(size: int, recent: Sequence[int]) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
-from django.db.utils import load_backend
 
 from apps.core import metrics
+from apps.core.connection import DRIVER_TIMEOUT, bounded
 from apps.core.redaction import redact
 from apps.health.rules import DATABASE_SLOW_MS, REDIS_SLOW_MS
 
@@ -61,9 +61,6 @@ class Report:
 class DatabaseProbe:
     """A connection of its own with short driver time limits: a frozen server never holds its thread for long."""
 
-    # Whole seconds, the smallest MySQL's client library knows: after that the thread is free again.
-    DRIVER_TIMEOUT = 1
-
     def __init__(self) -> None:
         self._connection: BaseDatabaseWrapper | None = None
 
@@ -88,22 +85,13 @@ class DatabaseProbe:
 
     def _fetch(self, query: str) -> list[Any]:
         if self._connection is None:
-            self._connection = self._open()
+            opened = bounded()
+            opened.ensure_connection()
+            self._connection = opened
         # The driver's own cursor: a probe is no query of the console's, and is not counted among them.
         with self._connection.wrap_database_errors, closing(self._connection.connection.cursor()) as cursor:
             cursor.execute(query)
             return list(cursor.fetchall())
-
-    def _open(self) -> BaseDatabaseWrapper:
-        configured: dict[str, Any] = connections["default"].settings_dict
-        options = dict(configured["OPTIONS"])
-        if "mysql" in configured["ENGINE"]:
-            options |= dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), self.DRIVER_TIMEOUT)
-        wrapper: BaseDatabaseWrapper = load_backend(configured["ENGINE"]).DatabaseWrapper(
-            {**configured, "OPTIONS": options}, alias="default"
-        )
-        wrapper.ensure_connection()
-        return wrapper
 
 
 class Readiness:
@@ -197,8 +185,8 @@ class Readiness:
             if self._redis is None:
                 self._redis = redis.Redis.from_url(
                     settings.REDIS_URL,
-                    socket_timeout=DatabaseProbe.DRIVER_TIMEOUT,
-                    socket_connect_timeout=DatabaseProbe.DRIVER_TIMEOUT,
+                    socket_timeout=DRIVER_TIMEOUT,
+                    socket_connect_timeout=DRIVER_TIMEOUT,
                     max_connections=1,
                 )
             self._redis.ping()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.backups import rules
-from apps.backups.rules import BadSchedule, Kept
+from apps.backups.rules import BadSchedule, Facts, Kept, Standing
 
 BERLIN = "Europe/Berlin"
 
@@ -181,3 +181,46 @@ def test_the_first_difference_is_empty_only_for_equal_content(before, after):
 @pytest.mark.parametrize(("size", "shown"), [(None, None), (0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)])
 def test_megabytes_round_up(size, shown):
     assert rules.megabytes(size) == shown
+
+
+NOON = utc("2026-03-02T12:00")
+TODAY = utc("2026-03-02T02:00:20")
+
+
+@pytest.mark.parametrize(
+    ("changed", "standing"),
+    [
+        ({}, Standing.PROVEN),
+        ({"drill_equal": None}, Standing.UNDRILLED),
+        ({"drill_equal": False}, Standing.DRILL_FAILED),
+        ({"verified_at": None}, Standing.NEVER),
+        ({"failed_at": utc("2026-03-02T11:00")}, Standing.FAILED),
+        ({"failed_at": utc("2026-03-01T11:00")}, Standing.PROVEN),
+        ({"verified_at": utc("2026-03-01T02:00:20")}, Standing.OVERDUE),
+        ({"verified_at": utc("2026-01-01T02:00:20"), "cron": None}, Standing.PAUSED),
+        ({"drill_equal": False, "cron": None}, Standing.DRILL_FAILED),
+    ],
+)
+def test_a_database_is_called_by_the_worst_that_is_true_of_it(changed, standing):
+    facts = {
+        "verified_at": TODAY,
+        "failed_at": None,
+        "drill_equal": True,
+        "registered_at": utc("2026-01-01T00:00"),
+        "cron": "0 2 * * *",
+    }
+
+    assert rules.standing(Facts(**facts | changed), NOON) == standing
+
+
+@given(st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)), st.integers(0, 10_000), st.booleans())
+def test_a_backup_is_owed_from_an_hour_after_its_slot_until_one_is_verified(moment, minutes, verified):
+    then = moment.replace(tzinfo=UTC)
+    facts = Facts(
+        verified_at=then if verified else None, failed_at=None, drill_equal=None, registered_at=then, cron="0 2 * * *"
+    )
+    now = then + timedelta(minutes=minutes)
+    owed = rules.owed_since(facts, now)
+    slot = rules.next_slot("0 2 * * *", "UTC", then)
+
+    assert (owed == slot) if now >= slot + rules.OVERDUE_AFTER else (owed is None)
