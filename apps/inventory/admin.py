@@ -4,14 +4,16 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
-from django.forms import ModelForm
+from django.forms import CharField, ModelForm
 from django.http import HttpRequest
 from unfold.admin import TabularInline
+from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
 from apps.inventory import services
 from apps.inventory.models import Instance, Service, Workload
+from apps.inventory.platforms.fields import MAX_SECRET
 
 
 class AuditedAdmin(WritingAdmin):
@@ -47,8 +49,21 @@ class InstanceInline(TabularInline):
         return False
 
 
+class WorkloadForm(ModelForm):
+    """A workload with its platform's secret, which can be written and never read."""
+
+    platform_secret = CharField(
+        required=False,
+        strip=True,
+        max_length=MAX_SECRET,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+        help_text="Signs or authorises what is sent to the platform. Never shown again; empty: it stays as it is",
+    )
+
+
 @admin.register(Workload)
 class WorkloadAdmin(AuditedAdmin):
+    form = WorkloadForm
     list_display = ("service", "environment", "platform", "base_url", "current_deployment_id")
     list_display_links = ("service", "environment")
     list_filter = ("environment", "platform")
@@ -56,6 +71,11 @@ class WorkloadAdmin(AuditedAdmin):
     search_fields = ("service__slug", "domain", "base_url")
     readonly_fields = ("current_deployment_id",)
     inlines = (InstanceInline,)
+
+    def save_model(self, request: HttpRequest, obj: Workload, form: ModelForm, change: bool) -> None:
+        services.save(
+            obj, actor=Actor.person(request.user), platform_secret=form.cleaned_data.get("platform_secret") or ""
+        )
 
 
 @admin.register(Instance)

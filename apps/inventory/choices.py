@@ -11,6 +11,8 @@ class Platform(TextChoices):
     DOCKER = "docker", "Docker"
     GUNICORN = "gunicorn", "gunicorn on this host"
     WEBHOOK = "webhook"
+    GITHUB = "github", "GitHub Actions"
+    ZEABUR = "zeabur", "Zeabur"
 
 
 class MetricsPreset(TextChoices):

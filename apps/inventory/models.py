@@ -1,8 +1,6 @@
 """What runs where: Service → Workload (a service in an environment) → Instance (one running copy)."""
 
-import re
 from typing import Self
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
@@ -11,22 +9,16 @@ from django.db.models import Q
 
 from apps.core.choices import Environment
 from apps.inventory.choices import DatabaseEngine, MetricsPreset, Platform
+from apps.inventory.rules import http_url_fault
 
 DEFAULT_SERVICE = "app"  # every team has this one from the start, so a team with one application never meets the word
 OWN_SERVICE = "pulsewatch"
 
 
 def http_url(value: str) -> None:
-    """A field's validator. Unlike Django's own it takes the single-label names of containers and clusters."""
-    try:
-        parts = urlsplit(value)
-        named = parts.hostname and parts.port != 0
-    except ValueError:  # an unbalanced bracket, a port that is no port
-        parts, named = None, None
-    if parts is None or parts.scheme not in ("http", "https") or not named or re.search(r"[\s\x00-\x1f\x7f]", value):
-        raise ValidationError("Enter a URL that starts with http:// or https:// and names a host.", code="invalid")
-    if parts.username or parts.password:
-        raise ValidationError("Leave user and password out of the URL: it is shown to everyone here.", code="invalid")
+    """A field's validator."""
+    if fault := http_url_fault(value):
+        raise ValidationError(fault, code="invalid")
 
 
 http_path = RegexValidator(r"^/[^\s#]*$", message="Enter a path that starts with / and has no spaces, such as /ready.")
@@ -62,12 +54,13 @@ class Service(models.Model):
 
 
 class Workload(models.Model):
-    """A service in an environment."""
+    """A service in an environment. Its platform's secret is write-only: kept sealed, never shown."""
 
     service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="workloads")
     environment = models.CharField(max_length=16, choices=Environment)
     platform = models.CharField(max_length=16, choices=Platform, default=Platform.ADVISORY)
-    platform_settings = models.JSONField(default=dict, blank=True)
+    platform_settings = models.JSONField(default=dict, blank=True, help_text="A JSON object; docs/platforms.md")
+    platform_secret_sealed = models.BinaryField(null=True, editable=False)
     base_url = models.CharField(
         "base URL", max_length=300, blank=True, validators=[http_url], help_text="Where its users reach it"
     )

@@ -7,11 +7,13 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.forms.models import model_to_dict
 
-from apps.core import audit
+from apps.core import audit, vault
 from apps.core.choices import Environment
 from apps.core.errors import Invalid
 from apps.inventory.choices import MetricsPreset, Platform
 from apps.inventory.models import OWN_SERVICE, Instance, Service, Workload
+from apps.inventory.platforms import check_settings, destination, takes_secret
+from apps.inventory.runner import secret_purpose, unseal_secret
 
 Row = TypeVar("Row", Service, Workload, Instance)
 
@@ -23,8 +25,11 @@ def subject(row: Service | Workload | Instance) -> str:
 
 
 @transaction.atomic
-def save(row: Row, *, actor: audit.Actor) -> Row:
-    """Add or change a row. Raises Invalid with the first wrong field; then nothing has changed."""
+def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
+    """Add or change a row. Raises Invalid with the first wrong field; then nothing has changed.
+
+    `platform_secret` replaces a workload's; empty: it stays. One that its new platform has no use for is removed.
+    """
     adding = row._state.adding
     if isinstance(row, Instance) and adding:
         row.pk = _free_id(row)
@@ -32,12 +37,17 @@ def save(row: Row, *, actor: audit.Actor) -> Row:
         row.full_clean()
     except ValidationError as error:
         raise _invalid(error) from error
-    before = {} if adding else _state(type(row)._default_manager.select_for_update().get(pk=row.pk))
+    stored = None if adding else type(row)._default_manager.select_for_update().get(pk=row.pk)
+    before = _state(stored) if stored else {}
     if isinstance(row, Workload) and before and row.instances.exists():
         for name in ("service", "environment"):
             if before[name] != _state(row)[name]:
                 raise Invalid("A workload with instances stays what it is: add another workload.", field=name)
+    if isinstance(row, Workload):
+        row.platform_secret_sealed = stored.platform_secret_sealed if isinstance(stored, Workload) else None
     row.save(force_insert=adding)
+    if isinstance(row, Workload):
+        _keep_secret(row, stored, platform_secret, actor)
     after = _state(row)
     if before != after:
         verb = "create" if adding else "update"
@@ -77,6 +87,35 @@ def ensure_own_instance(*, instance_id: str, url: str, environment: str) -> Inst
             actor=actor,
         )
         return save(Instance(name=instance_id, workload=workload, url=url), actor=actor)
+
+
+def _keep_secret(row: Workload, stored: Workload | None, given: str, actor: audit.Actor) -> None:
+    """Check the platform's settings and keep its secret, sealed for this row. Nobody is ever shown it again."""
+    kind, settings, held = row.platform, row.platform_settings, row.platform_secret_sealed
+    sealed: bytes | None = None
+    if not takes_secret(kind):
+        check_settings(kind, settings, "")
+    elif given or not held or not stored:
+        check_settings(kind, settings, given)
+        sealed = vault.seal(given, purpose=secret_purpose(row))
+    else:
+        check_settings(kind, settings, unseal_secret(stored))
+        if destination(kind, settings) != destination(stored.platform, stored.platform_settings):
+            # Otherwise whoever may change the address could have the secret sent to himself.
+            raise Invalid(
+                "Enter the platform secret again: the one that is kept was given for another address.",
+                field="platform_secret",
+            )
+        return
+    if sealed is None and held is None:
+        return
+    row.platform_secret_sealed = sealed
+    Workload.objects.filter(pk=row.pk).update(platform_secret_sealed=sealed)
+    audit.record(
+        actor=actor,
+        action="workload.secret_set" if sealed else "workload.secret_removed",
+        subject=subject(row),
+    )
 
 
 def _free_id(row: Instance) -> str:

@@ -1,0 +1,58 @@
+"""One adapter a platform: how a version is rolled out there."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from apps.core.redaction import register_secret
+from apps.inventory.platforms.advisory import Advisory
+from apps.inventory.platforms.base import Platform, PlatformError
+from apps.inventory.platforms.fields import Fields
+from apps.inventory.platforms.webhook import Webhook
+
+__all__ = ["PLATFORMS", "check_settings", "destination", "platform_for", "takes_secret"]
+
+
+class Kind(Protocol):
+    """A class of platforms."""
+
+    def made(self, settings: Mapping[str, Any], secret: str) -> Platform:
+        """The platform these settings describe. Raises SettingsInvalid."""
+        ...
+
+    def destination(self, settings: Mapping[str, Any]) -> str:
+        """Where the secret of valid settings is sent, as `https://host:port`; empty: the kind takes no secret."""
+        ...
+
+
+PLATFORMS: dict[str, Kind] = {"advisory": Advisory, "webhook": Webhook}
+
+
+def platform_for(kind: str, settings: Mapping[str, Any], secret: str) -> Platform:
+    """The platform of a workload.
+
+    Raises SettingsInvalid with the first wrong setting, PlatformError for a kind that cannot roll out a version.
+    """
+    if kind not in PLATFORMS:
+        raise PlatformError(
+            f"Pulsewatch cannot roll out a version on platform {kind}: do it by hand, or have a webhook do it."
+        )
+    register_secret(secret)
+    return PLATFORMS[kind].made(settings, secret)
+
+
+def check_settings(kind: str, settings: Mapping[str, Any], secret: str) -> None:
+    """Raises SettingsInvalid with the first wrong setting of a workload, or when its secret is missing or malformed."""
+    if kind in PLATFORMS:
+        PLATFORMS[kind].made(settings, secret)
+    else:
+        Fields(kind, settings).done()  # nothing to set yet
+
+
+def takes_secret(kind: str) -> bool:
+    """Whether a platform of this kind needs a secret."""
+    return kind in PLATFORMS and kind != "advisory"
+
+
+def destination(kind: str, settings: Mapping[str, Any]) -> str:
+    """Where the secret of a workload is sent; empty for kinds that take none. The settings must be valid."""
+    return PLATFORMS[kind].destination(settings) if kind in PLATFORMS else ""
