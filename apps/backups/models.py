@@ -58,6 +58,7 @@ class BackupPlan(models.Model):
 
     class Meta:
         db_table = "backup_plans"
+        default_permissions = ("view", "change")
         ordering = ("database__name",)
         constraints = (
             models.CheckConstraint(
@@ -186,6 +187,7 @@ class BackupJob(models.Model):
     lease_owner = models.CharField(max_length=100, blank=True)
     lease_until = models.DateTimeField(null=True)
     cancel_requested = models.BooleanField(default=False)
+    progress_step = models.CharField(max_length=16, blank=True, help_text="What its worker does now")
     progress_bytes = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -200,12 +202,25 @@ class BackupJob(models.Model):
 
     class Meta:
         db_table = "backup_jobs"
+        verbose_name = "backup"
         ordering = ("-started_at", "-id")
+        default_permissions = ("view",)
+        permissions = (
+            ("run_backup", "Can back up a database now, and check what that needs"),
+            ("verify_backup", "Can have a backup read back and checked"),
+            ("drill_backup", "Can prove a backup by a restore drill"),
+            ("restore_backup", "Can restore a backup into a new schema"),
+            ("overwrite_database", "Can restore a backup over a registered database"),
+            ("cancel_backup", "Can cancel a backup, drill or restore"),
+            ("hold_backup", "Can put a backup on legal hold"),
+            ("release_backup", "Can lift the legal hold of a backup"),
+        )
         indexes = (
             models.Index(fields=("environment", "status"), name="idx_backup_jobs_environment_status"),
             models.Index(fields=("retention_expires_at",), name="idx_backup_jobs_retention_expires_at"),
             models.Index(fields=("started_at",), name="idx_backup_jobs_started_at"),
             models.Index(fields=("status", "next_attempt_at"), name="idx_backup_jobs_due"),
+            models.Index(fields=("database", "status", "started_at"), name="idx_backup_jobs_database_status"),
         )
         constraints = (
             models.UniqueConstraint(fields=("plan", "slot"), name="backup_jobs_plan_slot"),
@@ -284,6 +299,7 @@ class Restore(models.Model):
     lease_owner = models.CharField(max_length=100, blank=True)
     lease_until = models.DateTimeField(null=True)
     cancel_requested = models.BooleanField(default=False)
+    progress_step = models.CharField(max_length=16, blank=True, help_text="What its worker does now")
     progress_bytes = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -299,6 +315,7 @@ class Restore(models.Model):
     class Meta:
         db_table = "restores"
         ordering = ("-started_at", "-id")
+        default_permissions = ("view",)
         constraints = (
             models.UniqueConstraint(fields=("open_target",), name="restores_one_open"),
             models.CheckConstraint(condition=Q(status__in=RestoreStatus.values), name="restores_status_known"),

@@ -145,6 +145,7 @@ def claim(job_id: str, *, owner: str, now: datetime) -> BackupJob | None:
             lease_owner=owner,
             lease_until=now + lease.LENGTH,
             started_at=now,
+            progress_step="",
             progress_bytes=0,
             error_message=None,
         )
@@ -171,7 +172,7 @@ class Watch:
             return
         self._next = now + self.EVERY
         try:
-            if not self._mine.update(progress_bytes=done):
+            if not self._mine.update(progress_step=self.step, progress_bytes=done):
                 raise LeaseLost("The lease was lost.")
             self._cancelled = self._mine.filter(cancel_requested=True).exists()
         except AWAY:  # the work goes on without it; when it is back, the lease tells whether the row is still ours

@@ -8,10 +8,20 @@ from django.db.models import Q
 
 from apps.core import audit
 
-READABLE_APPS = ("core", "inventory", "health")
+READABLE_APPS = ("core", "inventory", "health", "backups")
 OPERATED_APPS = ("inventory",)
-# Beyond what the apps' tables say: acting on the world.
-OPERATOR_PERMISSIONS = ("core.change_stopswitch",)
+# Beyond what the apps' tables say: acting on the world. What loses data for good (a restore over a database, lifting a
+# legal hold) is for administrators, and for those to whom one of them gives that permission by name.
+OPERATOR_PERMISSIONS = (
+    "core.change_stopswitch",
+    "backups.change_backupplan",
+    "backups.run_backup",
+    "backups.verify_backup",
+    "backups.drill_backup",
+    "backups.restore_backup",
+    "backups.cancel_backup",
+    "backups.hold_backup",
+)
 
 
 def permissions(role: str) -> Q:
