@@ -7,7 +7,9 @@ from apps.core.redaction import register_secret
 from apps.inventory.platforms.advisory import Advisory
 from apps.inventory.platforms.base import Platform, PlatformError
 from apps.inventory.platforms.fields import Fields
+from apps.inventory.platforms.github import GitHub
 from apps.inventory.platforms.webhook import Webhook
+from apps.inventory.platforms.zeabur import Zeabur
 
 __all__ = ["PLATFORMS", "check_settings", "destination", "platform_for", "takes_secret"]
 
@@ -24,7 +26,12 @@ class Kind(Protocol):
         ...
 
 
-PLATFORMS: dict[str, Kind] = {"advisory": Advisory, "webhook": Webhook}
+PLATFORMS: dict[str, Kind] = {
+    "advisory": Advisory,
+    "github": GitHub,
+    "webhook": Webhook,
+    "zeabur": Zeabur,
+}
 
 
 def platform_for(kind: str, settings: Mapping[str, Any], secret: str) -> Platform:

@@ -187,6 +187,9 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 def retry_after(answer: Answer) -> float:
     """Seconds the other side asks us to wait; 0 when it does not say, or says it in no known form."""
     value = answer.headers.get("retry-after", "").strip()
+    reset = answer.headers.get("x-ratelimit-reset", "")  # GitHub's: seconds since 1970
+    if not value and answer.headers.get("x-ratelimit-remaining") == "0" and reset.isascii() and reset.isdigit():
+        return max(0.0, float(reset[:12]) - time.time())
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:

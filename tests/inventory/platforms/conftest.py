@@ -44,6 +44,24 @@ class Case:
 
 WEBHOOK = Case("webhook", {"url": "{url}/deploy?team=shop"}, b"", "/deploy?team=shop")
 
+GITHUB = Case(
+    "github",
+    {"base_url": "{url}/api/v3", "repository": "acme/shop", "workflow": "deploy.yml"},
+    b"",
+    "/api/v3/repos/acme/shop/actions/workflows/deploy.yml/dispatches",
+)
+ZEABUR = Case(
+    "zeabur",
+    {
+        "base_url": "{url}/graphql",
+        "service_id": "65a1b2c3d4e5f60718293a4b",
+        "environment_id": "65a1b2c3d4e5f60718293a4c",
+        "redeploy_on_rollback": True,
+    },
+    b'{"data": {"redeployService": true}}',
+    "/graphql",
+)
+
 
 @pytest.fixture(scope="module")
 def _server() -> Iterator[Receiver]:

@@ -11,11 +11,11 @@ from apps.inventory.choices import Platform
 from apps.inventory.platforms import PLATFORMS, check_settings, platform_for, takes_secret
 from apps.inventory.platforms.base import PlatformError, PlatformUnavailable, Receipt, SettingsInvalid
 from apps.inventory.platforms.transport import MAX_BODY, Limits
-from tests.inventory.platforms.conftest import RELEASE, SECRET, WEBHOOK, Case
+from tests.inventory.platforms.conftest import GITHUB, RELEASE, SECRET, WEBHOOK, ZEABUR, Case
 from tests.receiver import Receiver, Reply, Trouble
 from tests.servers import free_port
 
-CASES = [WEBHOOK]
+CASES = [GITHUB, WEBHOOK, ZEABUR]
 everywhere = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind)
 
 
