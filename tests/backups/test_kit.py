@@ -14,8 +14,8 @@ from apps.backups.sidecar import rotate
 from apps.backups.storage import Storage
 from apps.core.errors import Invalid
 from apps.core.keys import Keyring
+from tests.backups.streams import KEYRING, ROWS
 from tests.backups.test_sidecar import AT, stored
-from tests.backups.test_stream import KEYRING, ROWS
 
 PASSPHRASE = "a passphrase nobody guesses"
 DUMP = ROWS * 5000

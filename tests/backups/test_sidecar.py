@@ -14,7 +14,7 @@ from apps.backups.storage import Missing, Storage
 from apps.backups.stream import decode
 from apps.core.errors import Corrupt, Invalid, KeyUnknown
 from apps.core.keys import Keyring, new_keyset
-from tests.backups.test_stream import KEYRING, ROWS, encoded
+from tests.backups.streams import KEYRING, ROWS, encoded
 
 AT = datetime(2025, 10, 20, 2, 0, 5, tzinfo=UTC)
 CONTENT = Content(

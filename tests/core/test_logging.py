@@ -1,7 +1,5 @@
-"""Every record becomes one line of strict JSON with the agreed fields, and no secret of it reaches the line."""
+"""Every record becomes one line of strict JSON with the agreed fields."""
 
-import io
-import json
 import logging
 import math
 import os
@@ -10,13 +8,11 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from billiard.einfo import ExceptionInfo
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.core import context
@@ -25,74 +21,12 @@ from apps.core.logging import (
     EVENT_TYPES,
     MAX_FRAMES,
     JsonFormatter,
-    RedactionFilter,
     logging_config,
-    redact_record,
     stack_trace,
 )
 from apps.core.redaction import CUT, MAX_TEXT, PLACEHOLDER
-from tests.core.test_redaction import ANY, ANYTHING, HOSTILE, QUOTED, UNBROKEN, UNQUOTED, Hostile, HostileError, Secret
-
-ROOT = Path(__file__).parent.parent.parent
-ALWAYS = ["timestamp", "level", "logger", "message", "event", "event_type", "module", "function"]
-# Ours, and one that knows nothing: the filter alone must do.
-FORMATTERS = (JsonFormatter(), logging.Formatter("%(levelname)s %(message)s"))
-ANY_FORMATTER = st.sampled_from(FORMATTERS)
-
-
-class Log:
-    """A logger of its own, outside pytest's, that keeps what it wrote."""
-
-    def __init__(self, name: str = "apps.core.x", formatter: logging.Formatter | None = None, *, filtered: bool = True):
-        self.stream = io.StringIO()
-        handler = logging.StreamHandler(self.stream)
-        handler.setFormatter(formatter or JsonFormatter())
-        if filtered:
-            handler.addFilter(RedactionFilter())
-        self.logger = logging.Logger(name, logging.DEBUG)  # noqa: LOG001  (it shall not be the one that others configure)
-        self.logger.addHandler(handler)
-
-    def raw(self) -> str:
-        text = self.stream.getvalue()
-        self.stream.seek(0)
-        self.stream.truncate()
-        return text
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [strict(line) for line in self.raw().splitlines()]
-
-    def line(self) -> dict[str, Any]:
-        [line] = self.lines()
-        return line
-
-
-def strict(line: str) -> dict[str, Any]:
-    """The object of a line that every JSON reader would accept."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    assert line.isascii()
-    value = json.loads(line, parse_constant=refuse)
-    assert isinstance(value, dict)
-    assert list(value)[: len(ALWAYS)] == ALWAYS
-    assert all(isinstance(value[name], str) for name in ALWAYS)
-    assert value["event_type"] in EVENT_TYPES
-    return value
-
-
-def record_of(**attributes: object) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "x", "levelno": logging.INFO, "levelname": "INFO", **attributes})
-
-
-def everything(value: object) -> str:
-    """All keys and texts of a line, unescaped."""
-    if isinstance(value, dict):
-        return "\n".join(everything(item) for pair in value.items() for item in pair)
-    if isinstance(value, list):
-        return "\n".join(map(everything, value))
-    return str(value)
-
+from tests.core.logs import ALWAYS, ROOT, Log, during, everything, raised, record_of, strict
+from tests.core.samples import ANYTHING, HOSTILE, Hostile, HostileError
 
 # ---- Fields ----------------------------------------------------------------------------------------------------------
 
@@ -269,208 +203,6 @@ def test_of_djangos_request_only_method_and_path_remain() -> None:
     line = log.line()
     assert list(line) == [*ALWAYS, "method", "path", "status_code"]
     assert (line["method"], line["path"]) == ("POST", "/x")
-
-
-# ---- Secrets ---------------------------------------------------------------------------------------------------------
-
-
-def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
-    try:
-        raise error from cause
-    except BaseException as caught:
-        return caught
-
-
-def during(first: BaseException, second: BaseException) -> BaseException:
-    try:
-        try:
-            raise first
-        except BaseException:
-            raise second  # noqa: B904  (the missing `from` is what is tested)
-    except BaseException as caught:
-        return caught
-
-
-def noted(text: str) -> BaseException:
-    error = raised(ValueError("bad"))
-    error.add_note(text)
-    return error
-
-
-def group(text: str) -> BaseException:
-    inner = ExceptionGroup("inner", [raised(KeyError("x"), raised(ValueError(text))), noted(text)])
-    return raised(ExceptionGroup(text, [TypeError("y"), inner]))
-
-
-CHAINS: dict[str, Callable[[str], BaseException]] = {
-    "message": lambda text: raised(ValueError(text)),
-    "cause": lambda text: raised(RuntimeError("outer"), raised(ValueError(text))),
-    "context": lambda text: during(ValueError(text), KeyError("outer")),
-    "cause of a context": lambda text: during(raised(KeyError("x"), raised(ValueError(text))), TypeError("outer")),
-    "note": noted,
-    "cause with a note": lambda text: raised(RuntimeError("outer"), noted(text)),
-    "group": group,
-    "several arguments": lambda text: raised(OSError(2003, text, "file")),
-    "argument of another type": lambda text: raised(ValueError({"password": text}, text)),
-    "never raised": ValueError,
-}
-
-
-def ways_in(logger: logging.Logger, text: str) -> Iterator[str]:
-    """Log a text in every way a record can carry it."""
-    logger.info(f"{text.replace('%', '%%')}%s", "")  # noqa: G004  (the careless way is what is tested)
-    yield "message"
-    logger.info("%s", text)
-    yield "argument"
-    logger.info("%(a)s %(b)r", {"a": text, "b": text})
-    yield "named argument"
-    logger.info("%s %r %s", [text], {"x": text}, ValueError(text))
-    yield "argument in a container"
-    logger.info("too few %s %s", text)
-    yield "too few arguments"
-    logger.info("wrong type %d", text)
-    yield "argument of the wrong type"
-    logger.info(ValueError(text))
-    yield "exception as the message"
-    logger.info({"text": text, "list": [text]})
-    yield "dict as the message"
-    logger.info("x", extra={"text": text, "nested": {"a": [{"b": (text, text.encode(), {text})}], text: 1}})
-    yield "extra"
-    logger.info("x", extra={"event": text, "event_type": text, "user_id": text, "error": ValueError(text)})
-    yield "extra that is a field"
-    for name, chain in CHAINS.items():
-        error = chain(text)
-        logger.error("failed", exc_info=error)
-        yield f"exception: {name}"
-        logger.info("x", exc_info=(type(error), error, error.__traceback__), extra={"cause": error})
-        yield f"exception as a tuple: {name}"
-    logger.handle(record_of(msg="x", exc_text=text, stack_info=text))
-    yield "texts of another formatter"
-    with context.bind(path=text, ip_address=text, method=text, request_id=text):
-        logger.info("x")
-    yield "context"
-
-
-def check(text: str, secret: Secret, formatter: logging.Formatter) -> None:
-    log = Log(formatter=formatter)
-    for way in ways_in(log.logger, text):
-        output = log.raw()
-        if isinstance(formatter, JsonFormatter):
-            assert output.count("\n") == 1, way
-            output += everything(strict(output))
-        assert not secret.leaks_into(output), (way, output)
-
-
-@given(secret=UNBROKEN, shape=st.sampled_from(sorted(UNQUOTED)), formatter=ANY_FORMATTER)
-def test_a_secret_in_a_text_reaches_no_line_whichever_way_it_came(
-    secret: Secret, shape: str, formatter: logging.Formatter
-) -> None:
-    check(UNQUOTED[shape](secret.text), secret, formatter)
-
-
-@given(secret=ANY, shape=st.sampled_from(sorted(QUOTED)), formatter=ANY_FORMATTER)
-@example(secret=Secret('zQone", "zQtwo\\', ("zQone", "zQtwo")), shape="JSON", formatter=FORMATTERS[0])
-def test_a_quoted_secret_reaches_no_line_whichever_way_it_came(
-    secret: Secret, shape: str, formatter: logging.Formatter
-) -> None:
-    check(QUOTED[shape](secret.text), secret, formatter)
-
-
-@given(address=st.emails(), formatter=ANY_FORMATTER)
-def test_an_email_address_reaches_no_line(address: str, formatter: logging.Formatter) -> None:
-    check(f"wrote to {address}.", Secret(address, (address,)), formatter)
-
-
-@given(secret=ANY)
-def test_a_secret_that_only_its_name_gives_away_reaches_no_line(secret: Secret) -> None:
-    text = secret.text
-    for formatter in FORMATTERS:
-        log = Log(formatter=formatter)
-        log.logger.info("password=%s for %d", text, 3)
-        log.logger.info("login with token '%s'", "harmless")
-        log.logger.info("Authorization: Bearer %s", text)
-        log.logger.info('{"api_key": "%s", "n": %d}', text, 1)
-        log.logger.info("mysql://%s:%s@%s/x", "root", text, "db")
-        log.logger.info("login %(password)s of %(user)s", {"password": text, "user": "bob"})
-        log.logger.info("%s", {"headers": {"Cookie": text}})
-        log.logger.info("%s and %s", ["--password", text], ("X-Api-Key", text))
-        log.logger.info("x", extra={"password": text, "data": {"session": [text], "ok": 1}, "api_key": {"a": text}})
-        log.logger.info("x", extra={"headers": [("Authorization", text)], "db_password": text.encode()})
-        output = log.raw()
-        assert output.count("\n") == 10
-        if isinstance(formatter, JsonFormatter):
-            output += "".join(everything(strict(line)) for line in output.splitlines())
-        assert not secret.leaks_into(output), output
-
-
-class Opaque:
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def test_no_argument_disguises_a_secret_in_the_next_one() -> None:
-    log = Log()
-    log.logger.info("%s, then %s, then %r", "password='never closed", "token='- hush'", Opaque("token='- hush'"))
-    assert "hush" not in log.line()["message"]
-
-
-def test_what_is_harmless_in_the_arguments_stays_readable() -> None:
-    log = Log()
-    log.logger.info("password=%s of %s, %d%% of %s, %5.1f", "a b", "bob", 3, [1, "x"], 2.5)
-    assert log.line()["message"] == f"password={PLACEHOLDER} of bob, 3% of [1, 'x'],   2.5"
-    log.logger.info("%*d and %s", 3, 7, "x")
-    assert log.line()["message"] == "  7 and x"
-    log.logger.info("%s", ())
-    assert log.line()["message"] == "()"
-
-
-def test_arguments_that_do_not_fit_are_left_out_with_a_word() -> None:
-    log = Log()
-    for template, args in [
-        ("%d", ("hush",)),
-        ("%s %s", ("hush",)),
-        ("%s", ("hush", "hush")),
-        ("%(a)s", ({"b": "hush"},)),
-    ]:
-        log.logger.info(template, *args)
-        line = log.line()
-        assert line["message"] == f"{template} [arguments left out: they do not fit the text]"
-        assert "hush" not in everything(line)
-
-
-def test_one_record_is_cleaned_for_all_handlers_behind_the_filter() -> None:
-    record = logging.makeLogRecord({"msg": "password=%s", "args": ("hush",), "token": "hush"})
-    record.exc_info = (ValueError, raised(ValueError("token=hush")), None)
-    assert RedactionFilter().filter(record) is True
-    before = dict(record.__dict__)
-    redact_record(record)
-    assert record.__dict__ == before
-    assert record.args == ()
-    assert record.exc_info is None
-    assert "hush" not in str(before)
-    assert "ValueError: token=[redacted]" in str(record.exc_text)
-
-
-def test_what_is_attached_behind_the_filter_still_gives_a_strict_line() -> None:
-    record = record_of(msg="x")
-    redact_record(record)
-    record.ratio = math.nan
-    strict(JsonFormatter().format(record))
-
-
-def test_nobody_can_pass_a_record_off_as_clean() -> None:
-    log = Log()
-    log.logger.info("password=hush", extra={"_sealed": True})
-    assert "hush" not in everything(log.line())
-
-
-def test_a_formatter_without_the_filter_cleans_by_itself() -> None:
-    log = Log(filtered=False)
-    log.logger.error("password=%s", "hush", exc_info=ValueError("token=hush"), extra={"cookie": "hush"})
-    assert "hush" not in everything(log.line())
 
 
 # ---- Traces ----------------------------------------------------------------------------------------------------------
