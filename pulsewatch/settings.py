@@ -187,6 +187,8 @@ ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1")
 if not env.given("ALLOWED_HOSTS") and bracketed(reachable(HOST)) not in ALLOWED_HOSTS:
     ALLOWED_HOSTS.append(bracketed(reachable(HOST)))
 CORS_ORIGINS = env.origins("CORS_ORIGINS")
+# Requests a minute that each API token may make; 0: any number.
+API_RATE_LIMIT = env.integer("API_RATE_LIMIT", 600, minimum=0, maximum=10_000_000)
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 # How many proxies of ours stand in front: that many entries from the right of X-Forwarded-For are believed.
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
@@ -222,11 +224,14 @@ INSTALLED_APPS = [
     "apps.inventory",
     "apps.health",
     "apps.backups",
+    "ninja",
+    "apps.api",
 ]
 MIDDLEWARE = [
     # Probes come first: nothing above them may refuse a host, redirect, or touch a session or a database.
     "apps.health.middleware.ProbeMiddleware",
     "apps.core.middleware.RequestMiddleware",
+    "apps.api.middleware.ApiMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -4,12 +4,12 @@ from itertools import chain, count
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.forms.models import model_to_dict
 
 from apps.core import audit, vault
 from apps.core.choices import Environment
-from apps.core.errors import Invalid
+from apps.core.errors import Conflict, Invalid
 from apps.inventory.choices import MetricsPreset, Platform
 from apps.inventory.models import OWN_SERVICE, Instance, Service, Workload
 from apps.inventory.platforms import check_settings, destination, takes_secret
@@ -60,6 +60,47 @@ def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
             after={name: value for name, value in after.items() if name in changed},
         )
     return row
+
+
+def ensure_workload(*, service: str, environment: str, actor: audit.Actor) -> Workload:
+    """The workload of a service in an environment; a missing one is made with defaults. Raises Invalid (service)."""
+    found = Workload.objects.select_related("service").filter(service__slug=service, environment=environment).first()
+    if found:
+        return found
+    owner = Service.objects.filter(slug=service).first()
+    if owner is None:
+        raise Invalid("There is no service of this name: add it in the console first.", field="service")
+    try:
+        return save(Workload(service=owner, environment=Environment(environment)), actor=actor)
+    except (Invalid, IntegrityError):
+        # Another request may have made it meanwhile.
+        found = Workload.objects.select_related("service").filter(service=owner, environment=environment).first()
+        if found is None:
+            raise
+        return found
+
+
+def register_instance(
+    *,
+    name: str,
+    workload: Workload,
+    actor: audit.Actor,
+    url: str = "",
+    cpu_limit_cores: float | None = None,
+    memory_limit_mb: int | None = None,
+) -> Instance:
+    """Add an instance, or bring back a retired one of this name. Raises Conflict while an active one has the name."""
+    row = Instance.objects.filter(workload=workload, name=name).first() or Instance(name=name, workload=workload)
+    if not row._state.adding and row.active:
+        raise Conflict(f"{workload} has an active instance of this name already.", facts={"id": row.pk})
+    row.active, row.url, row.cpu_limit_cores, row.memory_limit_mb = True, url, cpu_limit_cores, memory_limit_mb
+    return save(row, actor=actor)
+
+
+def retire_instance(*, instance: Instance, actor: audit.Actor) -> Instance:
+    """End the sampling of an instance that is gone; its history stays. A second time changes nothing."""
+    instance.active = False
+    return save(instance, actor=actor)
 
 
 def ensure_own_instance(*, instance_id: str, url: str, environment: str) -> Instance:

@@ -1,0 +1,76 @@
+"""Reads request bodies within bounds: nothing is taken into memory that the bound does not cover."""
+
+from collections.abc import Iterator
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from django.http import HttpRequest, UnreadablePostError
+
+from apps.api.refusals import Refused
+
+MIB = 2**20
+LIMIT = MIB  # of an ordinary body
+PIECE = 64 * 1024  # bytes read at once
+JSON_TYPES = ("application/json",)
+
+
+def check_type(request: HttpRequest, allowed: tuple[str, ...]) -> None:
+    """Raises Refused (415) unless the body is declared as one of these types, in UTF-8 and not compressed."""
+    given = request.META.get("CONTENT_TYPE", "")
+    name, _, parameters = given.partition(";")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if name.strip().lower() not in allowed or (parameters.strip() and charset not in ("utf-8", "utf8")):
+        raise Refused(415, f"Send the body as {' or '.join(allowed)} in UTF-8.")
+    if request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+        raise Refused(415, "Send the body without Content-Encoding.")
+
+
+def read(request: HttpRequest, limit: int) -> bytes:
+    """The whole body. Raises Refused (400, 411, 413)."""
+    return b"".join(_pieces(request, limit))
+
+
+def spool(request: HttpRequest, limit: int) -> IO[bytes]:
+    """The whole body in a temporary file, rewound; up to one MiB of it stays in memory. Raises as `read` does."""
+    file = SpooledTemporaryFile(max_size=MIB)  # noqa: SIM115  (handed to the caller, who closes it)
+    for piece in _pieces(request, limit):
+        file.write(piece)
+    file.seek(0)
+    return file
+
+
+def _pieces(request: HttpRequest, limit: int) -> Iterator[bytes]:
+    expected = _expected(request, limit)
+    # Django reads as many bytes as Content-Length says, and nothing of a body in chunks; the server ends that one.
+    source = request if expected is not None else request.META["wsgi.input"]
+    received = 0
+    try:
+        while piece := source.read(min(PIECE, limit + 1 - received)):
+            received += len(piece)
+            if received > limit:
+                raise _too_large(limit)
+            yield piece
+    except UnreadablePostError:
+        raise Refused(400, "The connection ended before the body was complete.") from None
+    except OSError:  # from the server itself, where Django is not in between
+        raise Refused(400, "The body in chunks is malformed or ended too early.") from None
+    if expected is not None and received < expected:
+        raise Refused(400, "The body is shorter than Content-Length says.")
+
+
+def _expected(request: HttpRequest, limit: int) -> int | None:
+    """The length the client declares; None for a body in chunks."""
+    if request.META.get("HTTP_TRANSFER_ENCODING"):
+        if not request.META.get("wsgi.input_terminated"):
+            raise Refused(411, "Send Content-Length: this server takes no body in chunks.")
+        return None
+    declared = request.META.get("CONTENT_LENGTH") or "0"
+    if not (declared.isascii() and declared.isdecimal()):
+        raise Refused(400, "Content-Length is no number.")
+    if len(declared) > 18 or int(declared) > limit:
+        raise _too_large(limit)
+    return int(declared)
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, f"The body is larger than {limit // MIB} MiB; send it in parts.", limit=limit)

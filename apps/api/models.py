@@ -1,0 +1,94 @@
+"""API tokens, and the answers kept for requests that may be sent again."""
+
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+
+# A retry comes within minutes, at worst on the next day's run of a pipeline.
+KEPT = timedelta(hours=24)
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def live(self, now: datetime) -> Self:
+        """Those that open the door at this moment."""
+        return self.filter(revoked_at=None).filter(Q(expires_at=None) | Q(expires_at__gt=now))
+
+
+class ApiToken(models.Model):
+    """What a program signs its requests with. Of the secret only a hash is kept: it is shown once."""
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=8, unique=True, help_text="What follows pw_ in the token")
+    secret_hash = models.CharField(max_length=64)
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+    created_by = models.CharField(max_length=150)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True)
+    revoked_by = models.CharField(max_length=150, blank=True)
+    last_used_at = models.DateTimeField("last used", null=True, help_text="To the minute")
+    # The name until the token is revoked, NULL after: a new token may then take over the name.
+    live_name = models.GeneratedField(
+        expression=Case(When(revoked_at=None, then=F("name")), default=Value(None)),
+        output_field=models.CharField(max_length=100, null=True),
+        db_persist=True,
+    )
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        db_table = "api_tokens"
+        verbose_name = "API token"
+        verbose_name_plural = "API tokens"
+        ordering = ("-created_at", "-pk")
+        constraints = (
+            models.UniqueConstraint(fields=("live_name",), name="api_tokens_live_name"),
+            models.CheckConstraint(condition=~Q(name="") & ~Q(prefix=""), name="api_tokens_name_given"),
+            models.CheckConstraint(
+                condition=Q(expires_at=None) | Q(expires_at__gt=F("created_at")), name="api_tokens_expires_after_start"
+            ),
+            models.CheckConstraint(
+                condition=Q(revoked_at=None) | Q(revoked_at__gte=F("created_at")), name="api_tokens_revoked_after_start"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def state(self, now: datetime) -> str:
+        """`live`, `revoked` or `expired`."""
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= now else "live"
+
+
+class StoredAnswerQuerySet(models.QuerySet["StoredAnswer"]):
+    def stale(self, now: datetime) -> Self:
+        return self.filter(created_at__lt=now - KEPT)
+
+
+class StoredAnswer(models.Model):
+    """What was answered to a write that carried an Idempotency-Key. Written in the transaction of the write itself."""
+
+    # Of token and key: keys differ in case, which a text column of MySQL does not see.
+    digest = models.CharField(max_length=64, unique=True)
+    fingerprint = models.CharField(max_length=64, help_text="Of method, path and body")
+    status = models.PositiveSmallIntegerField(null=True)
+    body = models.TextField(blank=True)
+    location = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(db_index=True)
+
+    objects = StoredAnswerQuerySet.as_manager()
+
+    class Meta:
+        db_table = "api_stored_answers"
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(status=None) | Q(status__gte=200, status__lt=300), name="api_stored_answers_are_successes"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.digest

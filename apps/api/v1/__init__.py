@@ -1,0 +1,42 @@
+"""Version 1 of the API: one file a noun."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.openapi.schema import OpenAPISchema
+
+from apps.api import refusals
+from apps.api.endpoints import BodyParser
+from apps.api.rendering import Renderer
+from apps.api.v1 import backups, health_checks, instances, services
+from apps.core.problems import CONTENT_TYPE
+
+
+class Api(NinjaAPI):
+    """django-ninja with our errors: one mapping, and their media type in the schema."""
+
+    def on_exception(self, request: HttpRequest, exc: Any) -> HttpResponse:
+        return refusals.answer(exc)
+
+    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
+        schema = super().get_openapi_schema(**kwargs)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                for status, response in operation["responses"].items():
+                    if status >= 400:
+                        response["content"] = {CONTENT_TYPE: response["content"].popitem()[1]}
+        return schema
+
+
+api = Api(
+    title="Pulsewatch",
+    version=settings.VERSION,
+    description="What CI reports and programs ask. docs/api.md explains tokens, errors, retries, paging and limits.",
+    urls_namespace="api-v1",
+    parser=BodyParser(),
+    renderer=Renderer(),
+)
+for noun in (health_checks, services, instances, backups):
+    api.add_router("", noun.router)
