@@ -23,6 +23,7 @@ app = Celery("pulsewatch")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.task_queues = [Queue("fast"), Queue("long")]
 app.autodiscover_tasks()
+app.set_default()  # for every thread: the current app alone is the importing thread's, and requests run in others
 app.conf.beat_schedule = {
     # `expires`: a minute later the sample of the next slot does the same work; an old one would only pile up.
     "open due backups": {"task": "backups.tick", "schedule": crontab(), "options": {"expires": 50}},
