@@ -34,8 +34,8 @@ check: setup ## style, types, import rules, migrations, deployment settings, Doc
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
-bench: setup ## speed, each line a ratio measured in one run
-	$(BIN)/python -m bench
+bench: setup ## speed, each line a ratio measured in one run; ARGS="backups --size 0.1" for a part of it
+	$(BIN)/python -m bench $(ARGS)
 
 soak: setup ## keep a console busy for a long while and watch what grows
 	$(BIN)/python -m bench.soak

@@ -1,15 +1,41 @@
-"""`make bench`: runs every benchmark on private servers; exits 1 when a bound does not hold."""
+"""`make bench`: runs every benchmark on private servers; exits 1 when a bound does not hold.
 
+`make bench ARGS="backups --size 0.1 --runs 1"` takes a quick look at one group; only the full size counts.
+"""
+
+import argparse
 import os
 import secrets
 import sys
 
-from bench.measure import Report
+from bench.measure import RUNS, Report
 from tests.servers import MariaDB, Redis
+
+GROUPS = ("probes", "requests", "backups")
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all when none is named")
+    parser.add_argument("--size", type=float, default=1, help="gigabytes of SQL to back up (default: 1)")
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"of each backup and restore (default: {RUNS})")
+    chosen = parser.parse_args()
+    groups = chosen.groups or GROUPS
+    if unknown := set(groups) - set(GROUPS):
+        parser.error(f"There is no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}.")
     report = Report()
+    web = [name for name in ("probes", "requests") if name in groups]
+    if web:
+        _web(report, web)
+    if "backups" in groups:
+        from bench import backups
+
+        backups.run(report, size=chosen.size, runs=chosen.runs)
+    return 1 if report.failed else 0
+
+
+def _web(report: Report, groups: list[str]) -> None:
+    """What needs a whole console."""
     with MariaDB() as database, Redis() as broker:
         os.environ |= {
             "DATABASE_URL": database.url,
@@ -23,9 +49,10 @@ def main() -> int:
         django.setup()
         from bench import probes, requests
 
-        probes.run(report)
-        requests.run(report)
-    return 1 if report.failed else 0
+        if "probes" in groups:
+            probes.run(report)
+        if "requests" in groups:
+            requests.run(report)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Interleaved runs and the lines that report them."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 RUNS = 5  # of each contender, in turn, so that a drifting machine hits all alike
 
@@ -15,6 +16,25 @@ def interleaved(contenders: Mapping[str, Callable[[], float]], runs: int = RUNS)
             if run:
                 figures[name].append(figure)
     return {name: statistics.median(values) for name, values in figures.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a piece of work took."""
+
+    seconds: float
+    cpu: float  # seconds of the process that did it and of all its children
+
+
+def median(costs: Iterable[Cost]) -> Cost:
+    """The median of each figure."""
+    all_costs = list(costs)
+    return Cost(statistics.median(c.seconds for c in all_costs), statistics.median(c.cpu for c in all_costs))
+
+
+def median_ratio(costs: Iterable[Cost], peers: Iterable[Cost]) -> float:
+    """The median of each run's seconds against those of the peer's run beside it."""
+    return statistics.median(cost.seconds / peer.seconds for cost, peer in zip(costs, peers, strict=True))
 
 
 class Report:
@@ -33,3 +53,11 @@ class Report:
     def figure(self, title: str, value: float, unit: str) -> None:
         """A figure for the record."""
         print(f"     {title}: {value:,.1f} {unit}", flush=True)
+
+    def cost(self, title: str, cost: Cost) -> None:
+        """Seconds, for the record."""
+        print(f"     {title}: {cost.seconds:.2f} s, CPU {cost.cpu:.2f} s", flush=True)
+
+    def note(self, text: str) -> None:
+        """How what follows was measured."""
+        print(f"     {text}", flush=True)

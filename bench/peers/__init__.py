@@ -1,1 +1,1 @@
-"""What Pulsewatch's probes are measured against, served by the same gunicorn with the same configuration."""
+"""What Pulsewatch is measured against: bare and checked web applications, and another Django project's backups."""
