@@ -226,6 +226,7 @@ INSTALLED_APPS = [
     "apps.inventory",
     "apps.health",
     "apps.backups",
+    "apps.builds",
     "ninja",
     "apps.api",
 ]

@@ -6,6 +6,7 @@ import factory
 from django.contrib.auth.models import Group, User
 
 from apps.backups.models import BackupJob, BackupPlan, Restore
+from apps.builds.models import Build, Diagnostic, DiagnosticSource
 from apps.core import ids
 from apps.health.models import HealthCheck
 from apps.inventory.models import Database, Instance, Service, Workload
@@ -135,3 +136,56 @@ class UserFactory(factory.django.DjangoModelFactory):
     def group(self, create, extracted, **kwargs):
         if extracted:
             self.groups.add(Group.objects.get(name=extracted))
+
+
+class BuildFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Build
+
+    service = factory.SubFactory(ServiceFactory)
+    environment = "production"
+    branch = "main"
+    created_at = factory.LazyFunction(lambda: datetime.now(UTC))
+    started_at = factory.SelfAttribute("created_at")
+    id = factory.LazyAttribute(lambda row: f"{ids.timestamped('build', row.created_at)}_{ids.suffix(4)}")
+    build_status = "building"
+    completed_at = factory.LazyAttribute(
+        lambda row: None if row.build_status in ("pending", "building") else row.created_at
+    )
+
+
+class DiagnosticSourceFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = DiagnosticSource
+
+    service = factory.SubFactory(ServiceFactory)
+    environment = "production"
+    branch = "main"
+    tool = "tsc"
+
+
+class DiagnosticFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Diagnostic
+
+    last_build = factory.SubFactory(BuildFactory)
+    first_build = factory.SelfAttribute("last_build")
+    service = factory.SelfAttribute("last_build.service")
+    environment = factory.SelfAttribute("last_build.environment")
+    source = factory.SubFactory(
+        DiagnosticSourceFactory,
+        service=factory.SelfAttribute("..last_build.service"),
+        environment=factory.SelfAttribute("..last_build.environment"),
+        branch=factory.SelfAttribute("..last_build.branch"),
+    )
+    created_at = factory.LazyFunction(lambda: datetime.now(UTC))
+    id = factory.LazyAttribute(lambda row: f"{ids.timestamped('diagnostic', row.created_at)}_{ids.suffix()}")
+    fingerprint = factory.Sequence(lambda n: f"{n:032x}")
+    file_path = "src/a.ts"
+    line_number = 12
+    column_number = 5
+    error_code = "TS2322"
+    error_message = "Type 'string' is not assignable to type 'number'."
+    level = "error"
+    category = "type_mismatch"
+    severity = "high"

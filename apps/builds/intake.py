@@ -1,0 +1,204 @@
+"""Takes a report in: reads it outside any transaction, then stores it in bulk under its source's lock."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from django.db import connection
+
+from apps.builds import rules
+from apps.builds.choices import BuildStatus, DiagnosticStatus
+from apps.builds.models import Build, Diagnostic, DiagnosticReport, DiagnosticSource
+from apps.builds.parsers import PARSERS
+from apps.builds.parsers.base import BadReport, Found, Run, Stream
+from apps.builds.paths import BadPath, Place
+from apps.core import ids
+from apps.core.redaction import redact
+
+SLICE = 1000  # rows of one statement; 2,000 are no faster, and a statement stays far below max_allowed_packet
+# What a report says anew of a diagnostic it knows. Never its status: a person may be changing that just now.
+CARRIED = ["line_number", "column_number", "error_message", "level", "severity", "last_build", "updated_at"]
+_random = random.Random()  # noqa: S311  (ids must differ, not be secret; the system's generator takes six times as long)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one tool says in a report, ready to be stored."""
+
+    report_format: str
+    digest: str
+    complete: bool
+    run: Run
+    fingerprints: Sequence[str]  # of run.found, in its order
+
+    @property
+    def tool(self) -> str:
+        return self.run.tool
+
+
+class _Hashed:
+    """A stream that is hashed while it is read."""
+
+    def __init__(self, stream: Stream, *context: str) -> None:
+        self._stream = stream
+        self.hash = sha256("\0".join(context).encode("utf-8", "surrogatepass") + b"\0")
+
+    def read(self, size: int, /) -> bytes:
+        block = self._stream.read(size)
+        self.hash.update(block)
+        return block
+
+
+def read(report_format: str, stream: Stream, *, root: str, folder: str, complete: bool) -> list[Delivery]:
+    """The report, by tool. Raises BadReport."""
+    try:
+        place = Place(root, folder)
+    except BadPath as error:
+        raise BadReport(str(error), field="root") from error
+    hashed = _Hashed(stream, report_format, root, folder, str(complete))
+    runs = PARSERS[report_format](hashed, place)
+    digest = hashed.hash.hexdigest()
+    return [Delivery(report_format, digest, complete and not run.doubts, run, _fingerprints(run.found)) for run in runs]
+
+
+def _fingerprints(found: Sequence[Found]) -> list[str]:
+    """One for each. Equal diagnostics are counted from the top of their file, whatever order the tool keeps."""
+    order = sorted(range(len(found)), key=lambda i: (found[i].line or 0, found[i].column or 0))
+    keys = [rules.basis(one.file, one.code, one.message) for one in found]
+    fingerprints = [""] * len(found)
+    for i, ordinal in zip(order, rules.ordinals(keys[i] for i in order), strict=True):
+        fingerprints[i] = rules.fingerprint(keys[i], ordinal)
+    return fingerprints
+
+
+def lock(build: Build, tool: str) -> DiagnosticSource:
+    """The source of a tool's reports, locked until the transaction ends; made by its first report."""
+    source, _ = DiagnosticSource.objects.get_or_create(
+        service_id=build.service_id, environment=build.environment, branch=build.branch, tool=tool
+    )
+    return DiagnosticSource.objects.select_for_update().select_related(None).get(pk=source.pk)
+
+
+def store(
+    build: Build, source: DiagnosticSource, delivery: Delivery, *, reported_by: str, now: datetime
+) -> tuple[DiagnosticReport, bool]:
+    """Store one tool's part under the lock of its source. True when it was there already: then nothing changes."""
+    earlier = DiagnosticReport.objects.filter(build=build, source=source, digest=delivery.digest).first()
+    if earlier:
+        return earlier, True
+    newest = source.newest_build
+    levels = [found.level for found in delivery.run.found]
+    report = DiagnosticReport(
+        build=build,
+        source=source,
+        format=delivery.report_format,
+        digest=delivery.digest,
+        complete=delivery.complete,
+        doubts=list(delivery.run.doubts),
+        outdated=newest is not None and (newest.created_at, newest.pk) > (build.created_at, build.pk),
+        errors=levels.count("error"),
+        warnings=levels.count("warning"),
+        notes=levels.count("note"),
+        suppressed=delivery.run.suppressed,
+        reported_by=reported_by,
+        received_at=now,
+    )
+    if not report.outdated:
+        _apply(report, delivery, now)
+        source.newest_build = build
+        source.save(update_fields=("newest_build",))
+    report.save(force_insert=True)
+    _count(build, now)
+    return report, False
+
+
+def _apply(report: DiagnosticReport, delivery: Delivery, now: datetime) -> None:
+    """Add what is new, carry on what is known, and resolve what a complete report no longer shows."""
+    mine = Diagnostic.objects.filter(source=report.source)
+    known = {
+        fingerprint: (pk, status, first_build)
+        for fingerprint, *rest in mine.values_list("fingerprint", "pk", "status", "first_build_id").iterator(SLICE)
+        for pk, status, first_build in (rest,)
+    }
+    back = []
+    for part in _sliced(list(zip(delivery.run.found, delivery.fingerprints, strict=True))):
+        new, carried = [], []
+        for found, fingerprint in part:
+            pk, status, first_build = known.pop(fingerprint, ("", "", report.build_id))
+            row = _row(report, found, fingerprint, pk, first_build, now)
+            (carried if pk else new).append(row)
+            if status == DiagnosticStatus.RESOLVED:
+                back.append(pk)
+        Diagnostic.objects.bulk_create(new)
+        target = {"unique_fields": ["id"]} if connection.features.supports_update_conflicts_with_target else {}
+        Diagnostic.objects.bulk_create(carried, update_conflicts=True, update_fields=CARRIED, **target)
+        report.added += len(new)
+        report.carried += len(carried)
+    for part in _sliced(back):
+        report.reopened += mine.filter(pk__in=part, status=DiagnosticStatus.RESOLVED).update(
+            status=DiagnosticStatus.IDENTIFIED, resolved_at=None
+        )
+    if report.complete:
+        gone = [pk for pk, status, _ in known.values() if status != DiagnosticStatus.RESOLVED]
+        for part in _sliced(gone):
+            report.resolved += (
+                mine.filter(pk__in=part)
+                .exclude(status=DiagnosticStatus.RESOLVED)
+                .update(
+                    status=DiagnosticStatus.RESOLVED,
+                    resolved_at=now,
+                    resolution_notes=f"No longer reported by {report.build_id}.",
+                    updated_at=now,
+                )
+            )
+
+
+def _row(
+    report: DiagnosticReport, found: Found, fingerprint: str, pk: str, first_build: str, now: datetime
+) -> Diagnostic:
+    tool, build = report.source.tool, report.build
+    return Diagnostic(
+        id=pk or f"{ids.timestamped('diagnostic', now)}_{ids.suffix(source=_random)}",
+        source_id=report.source_id,
+        service_id=build.service_id,
+        environment=build.environment,
+        fingerprint=fingerprint,
+        file_path=found.file,
+        line_number=found.line,
+        column_number=found.column,
+        error_code=found.code,
+        error_message=rules.plain(redact(found.message), rules.MAX_MESSAGE),
+        level=found.level,
+        category=rules.category(tool, found.code),
+        severity=rules.severity(found.level, build_failed=build.build_status == BuildStatus.FAILED),
+        first_build_id=first_build,
+        last_build_id=build.pk,
+        created_at=now,
+    )
+
+
+def _count(build: Build, now: datetime) -> None:
+    """The build's errors and warnings: of each tool what its last complete report says, and the partial ones after."""
+    totals: dict[int, tuple[int, int]] = {}
+    for report in DiagnosticReport.objects.filter(build=build).order_by("pk"):
+        had = (0, 0) if report.complete else totals.get(report.source_id, (0, 0))
+        totals[report.source_id] = (had[0] + report.errors, had[1] + report.warnings)
+    errors, warnings = (sum(column) for column in zip(*totals.values(), strict=True))
+    Build.objects.filter(pk=build.pk).update(error_count=errors, warning_count=warnings, updated_at=now)
+
+
+def summary(report: DiagnosticReport) -> dict[str, Any]:
+    """What a report brought and changed, for the audit trail."""
+    names = ("errors", "warnings", "notes", "added", "carried", "reopened", "resolved")
+    told = {name: getattr(report, name) for name in names}
+    return {"tool": report.source.tool, "complete": report.complete, "outdated": report.outdated, **told}
+
+
+def _sliced(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), SLICE):
+        yield items[start : start + SLICE]
