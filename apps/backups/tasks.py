@@ -1,4 +1,4 @@
-"""What workers and beat are sent. The tick belongs to queue `fast`, the work to queue `long`."""
+"""What workers and beat are sent. The settings route the work to queue `long`; the tick belongs to queue `fast`."""
 
 import os
 import socket
@@ -16,19 +16,19 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-@shared_task(name="backups.run", queue="long", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
+@shared_task(name="backups.run", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
 def run(key: str) -> None:
     """Run one queued backup."""
     runner.back_up(key, owner=_owner())
 
 
-@shared_task(name="backups.restore", queue="long", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
+@shared_task(name="backups.restore", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
 def restore(key: str) -> None:
     """Run one queued restore or drill."""
     restorer.restore(key, owner=_owner())
 
 
-@shared_task(name="backups.tick", queue="fast")
+@shared_task(name="backups.tick")
 def tick() -> None:
     """Once a minute."""
     now = timezone.now()
@@ -38,7 +38,7 @@ def tick() -> None:
     schedule.wake_waiting(now)
 
 
-@shared_task(name="backups.clean_up", queue="long", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
+@shared_task(name="backups.clean_up", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
 def clean_up() -> None:
     """Once a day at 03:00 UTC."""
     schedule.clean_up(timezone.now())
