@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from django.http import HttpRequest, UnreadablePostError
+from gunicorn.http.errors import ParseException
 
 from apps.api.refusals import Refused
 
 MIB = 2**20
 LIMIT = MIB  # of an ordinary body
 PIECE = 64 * 1024  # bytes read at once
+# Bytes thrown away of a body that is refused: a client sends all before it listens, and would see only a broken
+# connection if nobody took them. Beyond this it is no mistake any more.
+DRAINED = 32 * MIB
 JSON_TYPES = ("application/json",)
 
 
@@ -40,35 +44,44 @@ def spool(request: HttpRequest, limit: int) -> IO[bytes]:
 
 
 def _pieces(request: HttpRequest, limit: int) -> Iterator[bytes]:
-    expected = _expected(request, limit)
+    expected = _expected(request)
     # Django reads as many bytes as Content-Length says, and nothing of a body in chunks; the server ends that one.
     source = request if expected is not None else request.META["wsgi.input"]
     received = 0
     try:
-        while piece := source.read(min(PIECE, limit + 1 - received)):
+        if expected is not None and expected > limit:
+            if expected <= DRAINED:
+                _drain(source)
+            raise _too_large(limit)
+        while piece := source.read(PIECE):
             received += len(piece)
             if received > limit:
+                _drain(source)
                 raise _too_large(limit)
             yield piece
     except UnreadablePostError:
         raise Refused(400, "The connection ended before the body was complete.") from None
-    except OSError:  # from the server itself, where Django is not in between
+    except (OSError, ParseException):  # from the server itself: Django is not in between
         raise Refused(400, "The body in chunks is malformed or ended too early.") from None
     if expected is not None and received < expected:
         raise Refused(400, "The body is shorter than Content-Length says.")
 
 
-def _expected(request: HttpRequest, limit: int) -> int | None:
+def _drain(source: Any) -> None:
+    taken = 0
+    while taken < DRAINED and (piece := source.read(PIECE)):
+        taken += len(piece)
+
+
+def _expected(request: HttpRequest) -> int | None:
     """The length the client declares; None for a body in chunks."""
     if request.META.get("HTTP_TRANSFER_ENCODING"):
         if not request.META.get("wsgi.input_terminated"):
             raise Refused(411, "Send Content-Length: this server takes no body in chunks.")
         return None
     declared = request.META.get("CONTENT_LENGTH") or "0"
-    if not (declared.isascii() and declared.isdecimal()):
-        raise Refused(400, "Content-Length is no number.")
-    if len(declared) > 18 or int(declared) > limit:
-        raise _too_large(limit)
+    if not (declared.isascii() and declared.isdecimal()) or len(declared) > 18:
+        raise Refused(400, "Content-Length is no number that could be true.")
     return int(declared)
 
 
