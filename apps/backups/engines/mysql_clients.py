@@ -184,6 +184,7 @@ _GONE = (
     "The connection was lost: either a statement is longer than the server's max_allowed_packet (raise it: SET GLOBAL "
     "max_allowed_packet = 1073741824), or the server ended: see its log."
 )
+_ALTERED = "A table was altered while it was dumped: back up again when no migration runs."
 _REMEDIES = {
     1040: "The server has no connection to spare: raise max_connections or try at another time.",
     1044: "The user may not use this schema, or it does not exist: grant it, or correct the URL's schema name.",
@@ -200,6 +201,7 @@ _REMEDIES = {
     "MySQL: SET_ANY_DEFINER or SET_USER_ID).",
     1273: "The server does not know a collation of the dump: restore to a server of the same vendor and version.",
     1356: "A view refers to something that is gone: repair or drop the view; until then no dump can be made.",
+    1412: _ALTERED,
     1419: "The server has a binary log: SET GLOBAL log_bin_trust_function_creators = 1, or restore with SUPER.",
     1449: "The dump names a DEFINER that this server lacks: create that user first.",
     1698: "The server wants this user to sign in by another method than a password: use a user with a password.",
@@ -225,5 +227,7 @@ def remedy(code: int) -> str:
 
 def explain(said: str) -> str:
     """The remedy for the last known error code in a client's words."""
+    if "Error in field count" in said:  # MySQL's client has no code for it
+        return _ALTERED
     codes = [int(code) for code in _CODE.findall(said)]
     return next((_REMEDIES[code] for code in reversed(codes) if code in _REMEDIES), "")

@@ -61,8 +61,15 @@ def stored_in(folder: Path) -> list[str]:
 
 def client() -> psutil.Process:
     """The database's client program that works for this process."""
-    [found] = [child for child in psutil.Process().children(recursive=True) if child.name() in CLIENTS]
+    children = psutil.Process().children(recursive=True)
+    # MySQL's own are started through a loader.
+    [found] = [child for child in children if program_of(child) in CLIENTS]
     return found
+
+
+def program_of(process: psutil.Process) -> str:
+    words = [Path(word).name for word in process.cmdline() if not word.startswith("-")]
+    return next((word for word in words if word in CLIENTS), "")
 
 
 def once(act: Callable[[], object], *, step: str = "dump") -> Progress:
