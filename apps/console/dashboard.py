@@ -1,4 +1,4 @@
-"""The overview: every instance's newest sample, worst first."""
+"""The overview: every instance's newest sample and every database's backups, the worst first."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,22 +9,41 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.backups.display import STANDING_COLOURS, moment, span
+from apps.backups.standing import State, states, worst_first
 from apps.core.choices import Environment
 from apps.health.admin import STATUS_LABELS, reason_text
 from apps.health.choices import HealthStatus
 from apps.health.models import HealthCheck
-from apps.inventory.models import Instance
+from apps.inventory.models import Database, Instance
 
 _WORST_FIRST = (HealthStatus.UNHEALTHY, HealthStatus.DEGRADED, HealthStatus.UNKNOWN, HealthStatus.HEALTHY)
 _MOST_PRECIOUS_FIRST = [Environment.PRODUCTION.label, Environment.STAGING.label, Environment.DEVELOPMENT.label]
-SHOWN = 50  # instances on the overview; the lists have them all
+SHOWN = 50  # instances, and databases, of an environment on the overview; the lists have them all
+READ = 500  # of each at most
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Unfold's dashboard callback: adds `environments`, the instances grouped by environment."""
+    """Unfold's dashboard callback: adds `environments`, each with its instances and its databases."""
+    may_see_health = request.user.has_perm("health.view_healthcheck")
+    may_see_backups = request.user.has_perm("inventory.view_database")
     context["environments"] = None
-    if not request.user.has_perm("health.view_healthcheck"):
+    if not may_see_health and not may_see_backups:
         return context
+    instances = _instances() if may_see_health else {}
+    databases = _databases() if may_see_backups else {}
+    context["headers"] = ("Status", "Service", "Instance", "Response", "CPU", "Memory", "Version", "Sampled", "Why")
+    context["backup_headers"] = ("Backups", "Database", "Newest verified", "Last drill", "Restore time", "Next backup")
+    context["environments"] = [
+        {"name": name, **_health(instances.get(name, [])), **_backups(databases.get(name, []))}
+        for name in _MOST_PRECIOUS_FIRST
+        if name in instances or name in databases
+    ]
+    return context
+
+
+def _instances() -> dict[str, list[dict[str, Any]]]:
+    """The lines of each environment's instances."""
     newest = HealthCheck.objects.filter(instance=OuterRef("pk")).newest_first().values("pk")[:1]
     instances = (
         Instance.objects.filter(active=True)
@@ -32,27 +51,52 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         .select_related("workload__service")
         .order_by("workload__environment", "workload__service__slug", "name")
     )
-    rows = list(instances[:500])
+    rows = list(instances[:READ])
     samples = HealthCheck.objects.in_bulk([row.newest for row in rows if row.newest])
     groups: dict[str, list[dict[str, Any]]] = {}
     for instance in rows:
         sample = samples.get(instance.newest)
         groups.setdefault(instance.workload.get_environment_display(), []).append(_row(instance, sample))
-    context["headers"] = ("Status", "Service", "Instance", "Response", "CPU", "Memory", "Version", "Sampled", "Why")
-    context["environments"] = [
-        {
-            "name": name,
-            "counts": [
-                (status.label, STATUS_LABELS[status.label], count)
-                for status in _WORST_FIRST
-                if (count := sum(row["status"] == status for row in group))
-            ],
-            "rows": sorted(group, key=lambda row: _WORST_FIRST.index(row["status"]))[:SHOWN],
-            "more": max(0, len(group) - SHOWN),
-        }
-        for name, group in sorted(groups.items(), key=lambda item: _MOST_PRECIOUS_FIRST.index(item[0]))
-    ]
-    return context
+    return groups
+
+
+def _health(group: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "counts": [
+            (status.label, STATUS_LABELS[status.label], count)
+            for status in _WORST_FIRST
+            if (count := sum(row["status"] == status for row in group))
+        ],
+        "rows": sorted(group, key=lambda row: _WORST_FIRST.index(row["status"]))[:SHOWN],
+        "more": max(0, len(group) - SHOWN),
+    }
+
+
+def _databases() -> dict[str, list[State]]:
+    """The state of each environment's databases."""
+    groups: dict[str, list[State]] = {}
+    for state in states(list(Database.objects.select_related("plan")[:READ]), timezone.now()):
+        groups.setdefault(state.database.get_environment_display(), []).append(state)
+    return groups
+
+
+def _backups(group: list[State]) -> dict[str, Any]:
+    return {
+        "databases": [
+            {
+                "state": state,
+                "label": state.standing.value,
+                "colour": STANDING_COLOURS[state.standing],
+                "url": reverse("admin:inventory_database_change", args=[state.database.pk]),
+                "age": span(state.age),
+                "drill_age": span(state.drill_age),
+                "restore_time": span(state.measured.restore_seconds) if state.measured else "-",
+                "next": moment(state.next_slot),
+            }
+            for state in worst_first(group)[:SHOWN]
+        ],
+        "more_databases": max(0, len(group) - SHOWN),
+    }
 
 
 def _row(instance: Instance, sample: HealthCheck | None) -> dict[str, Any]:

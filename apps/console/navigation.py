@@ -33,6 +33,21 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ]
         },
         {
+            "title": "Backups",
+            "separator": True,
+            "items": [
+                _item("Databases", "database", "inventory_database_changelist", "inventory.view_database"),
+                _item("Backups", "backup", "backups_backupjob_changelist", "backups.view_backupjob"),
+                _item(
+                    "Restores and drills",
+                    "settings_backup_restore",
+                    "backups_restore_changelist",
+                    "backups.view_restore",
+                ),
+                _item("Plans", "event_repeat", "backups_backupplan_changelist", "backups.view_backupplan"),
+            ],
+        },
+        {
             "title": "Inventory",
             "separator": True,
             "items": [

@@ -1,95 +1,14 @@
-"""The console in Debian's Chromium, on a real server with a real sample. Screenshots go to build/screenshots/."""
+"""The console in Debian's Chromium, on a real server with a real sample."""
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.servers import MariaDB, Redis, chromium_path
-from tests.serving import Served, served
+from tests.browser.steps import picture, sign_in
+from tests.serving import Served
 
 pytestmark = pytest.mark.browser
-
-PASSWORD = "browser-Pa55-phrase"
-PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
-
-
-@pytest.fixture(scope="module")
-def console() -> Iterator[Served]:
-    """Web server on private servers with user `ana` (admin), three applications, and one sample of each instance."""
-    with MariaDB() as database, Redis() as broker:
-        environment = {"DATABASE_URL": database.url, "REDIS_URL": broker.url}
-        with served(**environment) as web:
-            variables = {**os.environ, **environment, "SELF_URL": web.base, "INSTANCE_ID": "pulsewatch-web-1"}
-            for command in (
-                ["prepare"],
-                ["shell", "-c", SETUP],
-                ["shell", "-c", "from apps.health.tasks import sample; sample()"],
-            ):
-                variables["ANA_PASSWORD"] = PASSWORD
-                subprocess.run(
-                    [sys.executable, "manage.py", *command], check=True, env=variables, stdout=subprocess.DEVNULL
-                )
-            yield web
-
-
-SETUP = """
-import os
-import re
-from django.contrib.auth.models import Group, User
-from apps.core.audit import Actor
-from apps.inventory import services
-from apps.inventory.models import Instance, Service, Workload
-ana = User.objects.create_superuser("ana", password=os.environ["ANA_PASSWORD"])
-actor = Actor.person(ana)
-app = Service.objects.get(slug="app")
-for environment, count in (("production", 2), ("staging", 1)):
-    workload = services.save(Workload(service=app, environment=environment, platform="docker"), actor=actor)
-    for number in range(count):
-        url = f"http://127.0.0.1:{9 + number}"
-        services.save(Instance(name=f"app-{environment}-{number + 1}", workload=workload, url=url), actor=actor)
-"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium_path()), args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser, console: Served) -> Iterator[Page]:
-    """A fresh page; a script error or a refused script fails the test."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    yield page
-    context.close()
-    assert not faults
-
-
-def sign_in(page: Page, console: Served) -> None:
-    page.goto(console.base)
-    page.get_by_label("Username").fill("ana")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Development")).to_be_visible()
-
-
-def picture(page: Page, name: str) -> None:
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def test_signing_in_leads_to_the_newest_sample(page: Page, console: Served) -> None:

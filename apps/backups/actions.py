@@ -1,0 +1,197 @@
+"""What people may do about backups in the console. Each asks first, on a page that names server, schema and cost."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin import ModelAdmin
+from django.contrib.admin.utils import quote
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.backups import services
+from apps.backups.choices import RestoreKind
+from apps.backups.confirm import Question, ask, posted, require
+from apps.backups.display import moment, place, size, span
+from apps.backups.forms import SchemaForm
+from apps.backups.models import BackupJob, Restore
+from apps.backups.standing import states
+from apps.core.audit import Actor
+from apps.core.redaction import redact
+from apps.inventory.models import Database
+
+
+def page_of(row: Database | BackupJob | Restore) -> str:
+    """The address of a row's page."""
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[quote(row.pk)])
+
+
+def may_use(backup: BackupJob) -> bool:
+    """Whether a backup can be restored from: found whole, and still stored."""
+    return backup.status == "completed" and bool(backup.integrity_check_passed) and backup.object_deleted_at is None
+
+
+def back_up(page: ModelAdmin, request: HttpRequest, database: Database) -> HttpResponse:
+    """A backup now."""
+    require(request, "backups.run_backup")
+    state = states([database], timezone.now())[0]
+    last = state.verified
+    refusal = ""
+    if state.open:
+        refusal = f"{state.open} of this database is under way: wait for its end, or cancel it."
+    question = Question(
+        title=f"Back up {database} now",
+        lead="A full dump is taken, compressed, encrypted and stored; then it is read back and checked. The database "
+        "is only read.",
+        facts=(
+            ("Schema", place(database)),
+            ("Read from", "its replica" if database.replica_url_sealed else "the database itself"),
+            ("Speed limit", f"{database.max_rate_mb} MB/s" if database.max_rate_mb else "none"),
+            ("Expected size", f"about {size(last.backup_bytes)}, as the last one" if last else "not known yet"),
+            ("Expected duration", f"about {span(last.duration_seconds)}" if last else "not known yet"),
+            ("Stored in", redact(settings.BACKUP_STORAGE)),
+        ),
+        submit="Back up now",
+        back=page_of(database),
+        refusal=refusal,
+    )
+
+    def act(_: dict[str, Any]) -> tuple[str, str]:
+        job = services.request_backup(
+            database=database, actor=Actor.person(request.user), storage_location=settings.BACKUP_STORAGE
+        )
+        return f"{job} is queued.", page_of(job)
+
+    return ask(request, page, question, act)
+
+
+def drill(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResponse:
+    """Prove a backup by restoring it into a scratch schema."""
+    require(request, "backups.drill_backup")
+    database = backup.database
+    where = "-"
+    if database is not None:
+        where = "its scratch server" if database.scratch_url_sealed else f"the same server as {place(database)}"
+    question = Question(
+        title=f"Drill {backup}",
+        lead="The backup is verified, restored into a scratch schema, dumped again and compared table by table. The "
+        "scratch schema is dropped whatever happens; restored events do not run; the database itself is not touched.",
+        facts=(
+            *_facts(backup),
+            ("Scratch schema", "a new one, pulsewatch_drill_…"),
+            ("On", where),
+            ("Space needed there", f"about {size(backup.backup_bytes)}"),
+            ("Expected duration", _restore_time(database, drilled=True)),
+        ),
+        submit="Start the drill",
+        back=page_of(backup),
+        refusal=_refusal(backup, needs_database=True),
+    )
+
+    def act(_: dict[str, Any]) -> tuple[str, str]:
+        row = services.request_restore(backup=backup, actor=Actor.person(request.user), kind=RestoreKind.DRILL)
+        return f"{row} is queued.", page_of(row)
+
+    return ask(request, page, question, act)
+
+
+def restore(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResponse:
+    """Restore into a new schema."""
+    require(request, "backups.restore_backup")
+    form = SchemaForm(
+        posted(request),
+        servers=_servers(backup),
+        initial={"server": backup.database_id, "schema": _new_schema(backup)},
+    )
+    question = Question(
+        title=f"Restore {backup} into a new schema",
+        lead="The backup is verified, then written into a schema that is made for it. Nothing that exists is changed.",
+        facts=(*_facts(backup), ("Expected duration", _restore_time(backup.database))),
+        form=form,
+        submit="Restore",
+        back=page_of(backup),
+        refusal=_refusal(backup),
+    )
+
+    def act(values: dict[str, Any]) -> tuple[str, str]:
+        row = services.request_restore(
+            backup=backup,
+            actor=Actor.person(request.user),
+            kind=RestoreKind.RESTORE,
+            target_database=values["server"],
+            schema=values["schema"],
+        )
+        return f"{row} is queued.", page_of(row)
+
+    return ask(request, page, question, act)
+
+
+def cancel(page: ModelAdmin, request: HttpRequest, row: BackupJob | Restore) -> HttpResponse:
+    """Stop what is queued or runs."""
+    require(request, "backups.cancel_backup")
+    if isinstance(row, BackupJob):
+        lead = "What was stored of it so far is removed. Older backups are not touched."
+    elif row.kind == RestoreKind.DRILL:
+        lead = "The scratch schema is dropped."
+    elif row.kind in (RestoreKind.RESTORE, RestoreKind.TABLE):
+        lead = f"What is already written stays in {row.target} and is not complete."
+    else:
+        lead = "Nothing else changes."
+    question = Question(
+        title=f"Cancel {row}",
+        lead=f"It stops at once while it waits, within seconds while it runs. {lead}",
+        submit="Cancel it",
+        danger=True,
+        back=page_of(row),
+        refusal="" if row.status in ("queued", "in_progress") else "It has ended already.",
+    )
+
+    def act(_: dict[str, Any]) -> tuple[str, str]:
+        stopped = services.cancel(row, actor=Actor.person(request.user))
+        return f"{row} is being cancelled." if stopped else f"{row} had ended already.", page_of(row)
+
+    return ask(request, page, question, act)
+
+
+def _facts(backup: BackupJob) -> tuple[tuple[str, Any], ...]:
+    return (
+        ("Backup of", place(backup.database) if backup.database else backup.database_name),
+        ("Taken", moment(backup.started_at)),
+        ("Size", f"{size(backup.backup_bytes)} in {len(backup.tables)} tables"),
+    )
+
+
+def _servers(backup: BackupJob) -> QuerySet[Database]:
+    """The databases on whose servers this backup can be restored."""
+    if backup.database is None:
+        return Database.objects.all()
+    return Database.objects.filter(engine=backup.database.engine)
+
+
+def _new_schema(backup: BackupJob) -> str:
+    """A name that most likely is free: for SQLite a file beside the database."""
+    return f"{backup.database_name}_{backup.started_at:%Y%m%d_%H%M}"
+
+
+def _restore_time(database: Database | None, *, drilled: bool = False) -> str:
+    """The measured restore time in words."""
+    measured = states([database], timezone.now())[0].measured if database else None
+    if measured is None:
+        return "not known: no drill of this database has measured it yet"
+    last = f"about {span(measured.restore_seconds)}, as the last drill measured"
+    return f"{last}, and a dump of the copy after it" if drilled else f"{last}, after the verification"
+
+
+def _refusal(backup: BackupJob, *, needs_database: bool = False) -> str:
+    if not may_use(backup):
+        return _gone(backup)
+    if needs_database and backup.database is None:
+        return "Its database is no longer registered, so there is no server to restore on: register it again."
+    return ""
+
+
+def _gone(backup: BackupJob) -> str:
+    if backup.object_deleted_at:
+        return f"Its object was removed by retention {moment(backup.object_deleted_at)}; choose another backup."
+    return f"It is not a verified backup (status {backup.get_status_display()}); choose another one."

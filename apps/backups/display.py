@@ -1,0 +1,211 @@
+"""Figures and states in the words of the console: sizes, durations, badges, how far something has come."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.template.loader import render_to_string
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from apps.backups.choices import BackupStatus, RestoreKind, RestoreStatus
+from apps.backups.models import BackupJob, Restore
+from apps.backups.rules import Standing
+from apps.core import lease
+from apps.inventory.models import Database
+
+WORKER = "celery -A pulsewatch worker -Q long"
+# A queued row that no worker took for this long says so: the tick has sent its message again by then.
+PATIENCE = timedelta(minutes=2)
+# Two renewals late: the worker is about to count as dead.
+QUIET = timedelta(seconds=2 * lease.RENEWAL_SECONDS)
+
+STANDING_COLOURS = {
+    Standing.NEVER: "danger",
+    Standing.FAILED: "danger",
+    Standing.OVERDUE: "danger",
+    Standing.DRILL_FAILED: "danger",
+    Standing.PAUSED: "warning",
+    Standing.UNDRILLED: "info",
+    Standing.PROVEN: "success",
+}
+STATUS_COLOURS = {
+    BackupStatus.QUEUED: "info",
+    BackupStatus.IN_PROGRESS: "info",
+    BackupStatus.COMPLETED: "success",
+    BackupStatus.FAILED: "danger",
+    BackupStatus.CANCELLED: "",
+    BackupStatus.MISSED: "warning",
+}
+STEPS = {
+    "dump": ("Dumping", "step 1 of 2"),
+    "check": ("Reading it back from the storage", "step 2 of 2"),
+    "verify": ("Verifying the backup", "step 1 of 2"),
+    "restore": ("Writing into the target", "step 2 of 2"),
+    "compare": ("Dumping the restored copy to compare it", "step 3 of 3"),
+}
+
+
+def size(count: int | None) -> str:
+    """Bytes in decimal units, as disks and clouds count them."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}" if unit != "B" else f"{count} B"
+        value /= 1000
+    return f"{value:,.2f} TB"
+
+
+def share(ratio: float | None) -> str:
+    """A ratio in percent, small ones with their digits; empty when it is not known."""
+    return "" if ratio is None else f"{100 * ratio:.2g} %" if ratio < 0.1 else f"{100 * ratio:.0f} %"
+
+
+def span(length: timedelta | float | None, *, units: int = 2) -> str:
+    """A duration in at most two units, or in the largest alone."""
+    if length is None:
+        return "-"
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if seconds < 10:
+        return f"{seconds:.1f} s".replace(".0 ", " ")
+    total = round(seconds)
+    parts = []
+    for name, length_of in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, total = divmod(total, length_of)
+        if count or parts:
+            parts.append((count, name))
+    return " ".join(f"{count} {name}" for count, name in parts[:units] if count)
+
+
+def moment(when: datetime | None) -> str:
+    """A time of day with its zone: Pulsewatch speaks UTC."""
+    return f"{when:%Y-%m-%d %H:%M} UTC" if when else "-"
+
+
+def badge(text: str, colour: str = "", title: str = "") -> SafeString:
+    """A small label, as Unfold draws it."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": colour, "label_title": title})
+
+
+def badges(labels: Iterable[tuple[str, str, str]]) -> SafeString:
+    """Labels side by side: text, colour, what the mouse shows."""
+    return format_html_join(" ", "{}", ((badge(*label),) for label in labels))
+
+
+def place(database: Database) -> str:
+    """Where a database is, without its user: the server and the schema, or the file."""
+    if database.engine == "sqlite":
+        return database.database_name
+    port = f":{database.port}" if database.port else ""
+    return f"{database.database_name} on {database.host}{port}"
+
+
+def job_status(job: BackupJob) -> tuple[str, str, str]:
+    """The badge of a backup's state."""
+    if job.status == BackupStatus.COMPLETED and job.integrity_check_passed:
+        return ("verified", "success", "stored, read back and found whole")
+    if job.status == BackupStatus.COMPLETED:
+        return ("not verified", "danger", "its last check did not find it whole")
+    if job.status == BackupStatus.QUEUED and job.retry_count:
+        return ("waits to try again", "warning", f"attempt {job.retry_count + 1} of 4")
+    return (job.get_status_display(), STATUS_COLOURS[BackupStatus(job.status)], "")
+
+
+def proofs(job: BackupJob) -> list[tuple[str, str, str]]:
+    """What else is known of a backup's worth."""
+    found = []
+    if job.restore_tested:
+        found.append(("drilled", "success", f"restored and compared {moment(job.restore_tested_at)}"))
+    if job.is_monthly_archive:
+        found.append(("archive", "primary", "the archive of its month"))
+    if job.legal_hold:
+        found.append(("legal hold", "warning", "kept until somebody lifts the hold"))
+    if anomaly := getattr(job, "size_anomaly", ""):
+        found.append(("odd size", "warning", anomaly))
+    if job.object_deleted_at:
+        found.append(("deleted", "", f"removed by retention {moment(job.object_deleted_at)}"))
+    return found
+
+
+def outcome(row: Restore) -> tuple[str, str, str]:
+    """The badge of a restore, a drill or a verification."""
+    if row.status == RestoreStatus.COMPLETED:
+        words = {RestoreKind.DRILL: "digests equal", "verify": "whole"}
+        return (words.get(row.kind, "restored"), "success", "")
+    if row.status == RestoreStatus.FAILED and row.equal is False:
+        return ("differs", "danger", row.first_difference)
+    return (row.get_status_display(), STATUS_COLOURS[BackupStatus(row.status)], "")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an open backup or restore has come."""
+
+    headline: str
+    detail: str = ""
+    percent: int | None = None
+    warning: str = ""
+
+
+def progress(row: BackupJob | Restore, now: datetime) -> Progress | None:
+    """What a person who waits wants to know; None once it has ended. Up to two queries."""
+    if row.status == BackupStatus.QUEUED:
+        return _waiting(row, now)
+    if row.status != BackupStatus.IN_PROGRESS:
+        return None
+    doing, step = STEPS.get(row.progress_step, ("Starting", ""))
+    if isinstance(row, Restore) and row.kind == "verify":
+        step = ""
+    elif isinstance(row, Restore) and row.kind == RestoreKind.DRILL:
+        step = step.replace("of 2", "of 3")
+    total, about = _total(row)
+    percent = min(99, 100 * row.progress_bytes // total) if total and row.progress_step else None
+    beat = max(timedelta(0), now - (row.lease_until - lease.LENGTH)) if row.lease_until else None
+    facts = [
+        f"{size(row.progress_bytes)} of {about}{size(total)}" if total else size(row.progress_bytes),
+        f"running for {span(now - row.started_at)}",
+        f"last sign of life of its worker {span(round(beat.total_seconds()))} ago" if beat is not None else "",
+    ]
+    warning = ""
+    if row.cancel_requested:
+        warning = "Cancelling: it stops within seconds."
+    elif beat is not None and beat > QUIET:
+        limit = span(lease.LENGTH)
+        warning = f"Its worker is silent. After {limit} without a sign of life it counts as dead and is dealt with."
+    return Progress(
+        headline=f"{doing} ({step})" if step else doing,
+        detail=" · ".join(filter(None, facts)),
+        percent=percent,
+        warning=warning,
+    )
+
+
+def _total(row: BackupJob | Restore) -> tuple[int | None, str]:
+    """How many bytes there will be: known for a restore, guessed from the last backup for a dump."""
+    if isinstance(row, Restore):
+        return row.backup.backup_bytes, ""
+    last = BackupJob.objects.verified().filter(database=row.database_id).order_by("-started_at")
+    return last.values_list("backup_bytes", flat=True).first(), "about "
+
+
+def _waiting(row: BackupJob | Restore, now: datetime) -> Progress:
+    later = row.next_attempt_at
+    if later and later > now:
+        attempt = f", attempt {row.retry_count + 1} of 4" if isinstance(row, BackupJob) else ""
+        return Progress("Waits to try again", f"at {moment(later)}{attempt}; before: {row.error_message}")
+    since = max(later or row.started_at, row.started_at)
+    waited = now - since
+    if waited <= PATIENCE:
+        return Progress("Queued", "A worker of queue “long” takes it within seconds.")
+    ahead = (
+        BackupJob.objects.filter(status="in_progress", lease_until__gte=now).values_list("pk", flat=True).first()
+        or Restore.objects.filter(status="in_progress", lease_until__gte=now).values_list("pk", flat=True).first()
+    )
+    if ahead:
+        return Progress("Queued", f"Waits behind {ahead}, for {span(waited)} now.")
+    return Progress(
+        "Queued",
+        warning=f"No worker of queue “long” has picked it up for {span(waited)}. Is one running? {WORKER}",
+    )

@@ -1,0 +1,100 @@
+"""What the console asks people about backups. URLs are write-only: a page never carries one back."""
+
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from apps.backups.models import BACKED_UP
+from apps.core.choices import Environment
+from apps.inventory.models import DEFAULT_SERVICE, Database, Service
+
+MAX_URL = 2000  # characters; the longest URL anybody has a use for
+MAX_RATE = 100_000  # MB/s; no disk is that fast
+
+
+class SecretURLField(forms.CharField):
+    """A database URL: typed unseen, and never put back into the page, not even when it was wrong."""
+
+    def __init__(self, **words: Any) -> None:
+        widget = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "spellcheck": "false"})
+        super().__init__(max_length=MAX_URL, widget=widget, **words)
+
+
+class RateField(forms.IntegerField):
+    """A limit for dumps in MB/s."""
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(
+            label="Limit (MB/s)",
+            required=False,
+            min_value=1,
+            max_value=MAX_RATE,
+            widget=UnfoldAdminIntegerFieldWidget(),
+            help_text="How fast a dump may read. Empty: as fast as it goes.",
+            **words,
+        )
+
+
+class AddDatabaseForm(forms.Form):
+    """A database to back up from now on."""
+
+    name = forms.SlugField(
+        max_length=50,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Short: letters, digits, - and _. It names the database in commands, metrics and alerts.",
+    )
+    environment = forms.ChoiceField(
+        choices=[(name.value, name.label) for name in Environment if name in BACKED_UP],
+        widget=UnfoldAdminSelectWidget(),
+    )
+    service = forms.ModelChoiceField(
+        queryset=Service.objects.all(), to_field_name="slug", widget=UnfoldAdminSelectWidget(), empty_label=None
+    )
+    url = SecretURLField(
+        label="URL",
+        help_text="mysql://user:password@host:3306/schema, postgresql://… or sqlite:////path. Kept encrypted, never "
+        "shown again. Privileges, versions and clients are checked before anything is kept.",
+    )
+    replica_url = SecretURLField(
+        label="Replica URL", required=False, help_text="Dump from this replica instead, to spare the main server."
+    )
+    scratch_url = SecretURLField(
+        label="Scratch URL",
+        required=False,
+        help_text="A server for restore drills. Empty: a drill makes a scratch schema on the same server and drops it.",
+    )
+    max_rate_mb = RateField()
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **words)
+        self.fields["service"].initial = DEFAULT_SERVICE
+        self.fields["environment"].initial = Environment.PRODUCTION
+
+
+class SchemaForm(forms.Form):
+    """A new schema on the server of a registered database."""
+
+    server = forms.ModelChoiceField(
+        queryset=Database.objects.none(),
+        label="On the server of",
+        widget=UnfoldAdminSelectWidget(),
+        empty_label=None,
+        help_text="The account Pulsewatch uses there must be allowed to create the schema.",
+    )
+    schema = forms.CharField(
+        max_length=200,
+        label="New schema",
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        help_text="It is created. One that exists and is not empty is left alone, and the restore refused.",
+    )
+
+    def __init__(self, *args: Any, servers: QuerySet[Database], **words: Any) -> None:
+        super().__init__(*args, **words)
+        self.fields["server"].queryset = servers

@@ -1,0 +1,33 @@
+// Keeps the state of a running backup or restore up to date: fetches its part of the page every two seconds, and loads
+// the whole page once when it has ended. Without scripts the page refreshes itself as a whole (see detail.html).
+"use strict";
+
+const EVERY = 2000; // milliseconds
+
+const refresh = async (live) => {
+  let answer;
+  try {
+    answer = await fetch(live.dataset.url, { headers: { Accept: "text/html" }, redirect: "error" });
+  } catch {
+    answer = null;
+  }
+  const note = document.getElementById("live-note");
+  if (answer?.ok) {
+    live.innerHTML = await answer.text();
+    note.hidden = true;
+    if (live.querySelector("[data-ended]")) {
+      window.location.reload();
+      return;
+    }
+  } else {
+    note.hidden = false; // what is shown may be old: the console is away, or the session has ended
+  }
+  window.setTimeout(refresh, EVERY, live);
+};
+
+document.addEventListener("DOMContentLoaded", () => {
+  const live = document.getElementById("live");
+  if (live?.dataset.url) {
+    window.setTimeout(refresh, EVERY, live);
+  }
+});

@@ -1,0 +1,23 @@
+"""What every browser test does. Pictures go to build/screenshots/."""
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.serving import Served
+
+PASSWORD = "browser-Pa55-phrase"
+PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
+
+
+def sign_in(page: Page, console: Served, user: str = "ana") -> None:
+    page.goto(console.base)
+    page.get_by_label("Username").fill(user)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Development")).to_be_visible()
+
+
+def picture(page: Page, name: str, *, whole: bool = False) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
