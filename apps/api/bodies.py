@@ -37,9 +37,13 @@ def read(request: HttpRequest, limit: int) -> bytes:
 def spool(request: HttpRequest, limit: int) -> IO[bytes]:
     """The whole body in a temporary file, rewound; up to one MiB of it stays in memory. Raises as `read` does."""
     file = SpooledTemporaryFile(max_size=MIB)  # noqa: SIM115  (handed to the caller, who closes it)
-    for piece in _pieces(request, limit):
-        file.write(piece)
-    file.seek(0)
+    try:
+        for piece in _pieces(request, limit):
+            file.write(piece)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
     return file
 
 

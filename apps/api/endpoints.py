@@ -69,11 +69,10 @@ class Endpoints(Router):
         answers: dict[int, Any],
         limit: int = bodies.LIMIT,
         types: tuple[str, ...] = bodies.JSON_TYPES,
-        extra: dict[str, Any] | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """A POST, PATCH or DELETE. `limit`: bytes of its body. With `types` other than JSON the view reads `upload`."""
         return self._operation(
-            method, path, scope=scope, answers=answers, faults=WRITE_FAULTS, limit=limit, types=types, extra=extra
+            method, path, scope=scope, answers=answers, faults=WRITE_FAULTS, limit=limit, types=types
         )
 
     def _operation(
@@ -86,9 +85,11 @@ class Endpoints(Router):
         faults: frozenset[int],
         limit: int = 0,
         types: tuple[str, ...] = (),
-        extra: dict[str, Any] | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        described = {"parameters": [_KEY_PARAMETER]} if limit else {}
+        described: dict[str, Any] = {"parameters": [_KEY_PARAMETER]} if limit else {}
+        if types and types != bodies.JSON_TYPES:
+            content = {name: {"schema": {"type": "string", "format": "binary"}} for name in types}
+            described["requestBody"] = {"content": content, "required": True}
 
         def register(view: Callable[..., Any]) -> Callable[..., Any]:
             gate = _Gate(view, scope, limit=limit, types=types)
@@ -98,7 +99,7 @@ class Endpoints(Router):
                 operation_id=view.__name__,
                 response={**answers, **dict.fromkeys(sorted(faults), Problem)},
                 auth=access.Bearer(),
-                openapi_extra={**described, **(extra or {}), "x-scope": scope},
+                openapi_extra={**described, "x-scope": scope},
             )(decorate_view(gate.around)(view))
             gate.learn(declared._ninja_operation)
             return declared

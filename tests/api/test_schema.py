@@ -1,0 +1,128 @@
+"""The schema tells the truth: no input makes a 500, every answer is as promised, every operation is seen to work."""
+
+from datetime import UTC, datetime
+
+import pytest
+import schemathesis
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from pulsewatch.wsgi import application
+from tests.factories import (
+    BackupJobFactory,
+    BuildFactory,
+    DatabaseFactory,
+    DiagnosticFactory,
+    InstanceFactory,
+    RestoreFactory,
+)
+
+schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
+TRUTH = [status_code_conformance, content_type_conformance, response_schema_conformance]
+EXAMPLES = 20  # for each operation
+
+
+@pytest.fixture(autouse=True)
+def one_connection():
+    """The application must not close the connection that holds the transaction of this test."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def known(db):
+    """Rows that a path may name; one in two generated identifiers is replaced by one of them."""
+    return {
+        "instance_id": InstanceFactory().pk,
+        "backup_id": BackupJobFactory().pk,
+        "build_id": BuildFactory().pk,
+        "diagnostic_id": DiagnosticFactory().pk,
+    }
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_input_makes_a_fault_of_ours_and_every_answer_is_as_promised(case, api, known):
+    checks = [not_a_server_error, *TRUTH, ignored_auth, unsupported_method, negative_data_rejection]
+    for name, value in case.path_parameters.items():
+        if len(str(value)) % 2:
+            case.path_parameters[name] = known[name]
+            checks.remove(negative_data_rejection)  # it may be the path that was wrong
+
+    case.call_and_validate(
+        headers={"Authorization": f"Bearer {api.token}"},
+        checks=checks,
+    )
+
+
+def test_every_operation_is_seen_to_succeed(api):
+    seen = set()
+
+    def does(method, path, body=None, *, given=None, kind="application/json", **query):
+        """The answer of an operation that succeeds and is as the schema promises."""
+        operation = schema["/api/v1" + path][method]
+        case = operation.Case(
+            path_parameters=given or {},
+            query=query,
+            headers={"Authorization": f"Bearer {api.token}"},
+            **({} if body is None else {"body": body, "media_type": kind}),
+        )
+        reply = case.call()
+        case.validate_response(reply, checks=TRUTH)
+        assert 200 <= reply.status_code < 300, reply.text
+        seen.add(operation.label)
+        return reply.json()
+
+    now = datetime.now(UTC).isoformat()
+    sample = {"instance_id": "web-1", "environment": "production", "timestamp": now, "response_time_ms": 45}
+    assert does("POST", "/health-checks", sample) == {"stored": 1, "duplicates": 0, "registered": 1}
+    assert does("POST", "/health-checks", [sample]) == {"stored": 0, "duplicates": 1, "registered": 0}
+    assert does("GET", "/health-checks", instance_id="web-1", status="healthy", since=now)["items"]
+    assert [row["slug"] for row in does("GET", "/services")["items"]] == ["app"]
+    assert does("GET", "/workloads", service="app", environment="production")["items"]
+
+    instance = does("POST", "/instances", {"name": "web-2", "environment": "production"})
+    assert len(does("GET", "/instances", active="true")["items"]) == 2
+    assert does("DELETE", "/instances/{instance_id}", given={"instance_id": instance["id"]})["active"] is False
+
+    database = DatabaseFactory()
+    backup = does("POST", "/backups", {"database": database.name, "triggered_by": "pre_deployment"})
+    assert does("GET", "/backups/{backup_id}", given={"backup_id": backup["id"]})["status"] == "queued"
+    assert does("GET", "/backups", database=database.name, status="queued")["items"] == [backup]
+    RestoreFactory()
+    assert does("GET", "/restores", limit=1)["items"]
+
+    build = does("POST", "/builds", {"environment": "production", "branch": "main"})
+    one = {"build_id": build["id"]}
+    report = b"src/a.ts(1,2): error TS2304: Cannot find name 'x'.\n"
+    told = does(
+        "POST", "/builds/{build_id}/diagnostics", report, given=one, kind="text/plain", tool="tsc", complete="true"
+    )
+    assert [(row["tool"], row["added"], row["complete"]) for row in told["reports"]] == [("tsc", 1, True)]
+    assert does("PATCH", "/builds/{build_id}", {"status": "failed"}, given=one)["status"] == "failed"
+    assert does("GET", "/builds/{build_id}", given=one)["completed_at"]
+    assert does("GET", "/builds", branch="main", status="failed")["items"][0]["id"] == build["id"]
+    (found,) = does("GET", "/diagnostics", build_id=build["id"], severity="critical")["items"]
+    one = {"diagnostic_id": found["id"]}
+    moved = does("PATCH", "/diagnostics/{diagnostic_id}", {"status": "in_progress"}, given=one)
+    assert does("GET", "/diagnostics/{diagnostic_id}", given=one) == moved
+
+    assert {result.ok().label for result in schema.get_all_operations()} == seen
