@@ -121,6 +121,8 @@ def _relative(place: Place, path: str) -> str:
     if not parts:
         raise BadPath(f"The path {_shown(path)} names a folder, not a file.")
     found = "/".join(parts)
+    if _DRIVE.match(found):
+        raise BadPath(f"The path {_shown(path)} names a drive within a folder.")
     if len(found) > MAX_PATH:
         raise BadPath(f"A path has more than {MAX_PATH} characters: {_shown(path)}.")
     return found

@@ -68,7 +68,7 @@ def plain(text: str, limit: int) -> str:
 def plain_end(text: str, limit: int) -> str:
     """As `plain`, but of a text that is too long the end is kept: the cause stands at the end of a log."""
     text = plain(text, len(text) + 1)
-    return text if len(text) <= limit else "…" + text[1 - limit :]
+    return text if len(text) <= limit else "…" + text[len(text) - limit + 1 :]
 
 
 def tool_name(name: str) -> str:
@@ -101,40 +101,40 @@ def severity(level: str, *, build_failed: bool) -> str:
     return "critical" if build_failed and level == "error" else _SEVERITIES[level]
 
 
-def _numbers(text: str) -> Iterable[int]:
+# Codes of tsc, from the messages in its source (src/compiler/diagnosticMessages.json).
+TSC_CODES = {
+    # A value of one type where another is wanted: assignments, arguments, operators, overloads, heritage.
+    "type_mismatch": """
+            2322-2326 2328 2330 2344-2353 2355 2358-2367 2369 2375-2379 2403 2412 2415-2418 2420 2430 2488-2489 2495
+            2504 2511 2514 2536 2538 2554-2560 2589 2590 2676 2678 2684 2719 2746 2747 2769 2786 2801 2820 2872 2873
+            18033""",
+    # noImplicitAny and noImplicitThis.
+    "implicit_any": "2602 2683 7005-7015 7017-7026 7031-7034 7036 7039-7043 7045-7057 7061 7062",
+    # A name, type or declaration file that the compiler does not find.
+    "missing_types": "2304 2312 2314 2315 2318 2503 2552 2580-2584 2591-2593 2662 2663 2688 2749 7016 7035 7037",
+    # A property that is missing, unknown, private or read-only.
+    "property_violation": """
+            2339-2341 2445 2446 2540-2542 2546 2550 2551 2561 2568 2570 2576 2739-2741 2743 4111 4127 18013 18016""",
+    # Modules, and what they export.
+    "import_export": """
+            1192 1202 1203 1205 1208 1259 1261 1280 1286 1287 1293 1294 1371 1373 1378 1448 1471 1479 1484 1485 1541
+            1542 1543 1544 2305-2309 2440 2459-2461 2484 2497 2498 2613-2616 2664 2665 2691 2694 2724 2732 2792 2821
+            2834 2835 2846 2856 2857 2865 5097 6142 7038 18042""",
+    # What --strict and the further checks refuse: null and undefined, unused names, unreachable code, overrides.
+    "strict_mode": """
+            1100-1102 1210 1212-1215 2454 2531-2533 2564 2565 2571 2721-2723 2774 2779 4112-4117 6133 6138 6192
+            6196 6198 6199 6205 7027-7030 18046-18050""",
+}
+
+
+def numbers(text: str) -> Iterable[int]:
+    """Numbers and ranges in words, such as `2322-2324 2345`."""
     for word in text.split():
         first, _, last = word.partition("-")
         yield from range(int(first), int(last or first) + 1)
 
 
-# Codes of tsc, from the messages in its source (src/compiler/diagnosticMessages.json).
-_TSC_CATEGORIES = {
-    number: category
-    for category, text in {
-        # A value of one type where another is wanted: assignments, arguments, operators, overloads, heritage.
-        "type_mismatch": """
-            2322-2326 2328 2330 2344-2353 2355 2358-2367 2369 2375-2379 2403 2412 2415-2418 2420 2430 2488-2489 2495
-            2504 2511 2514 2536 2538 2554-2560 2589 2590 2676 2678 2684 2719 2746 2747 2769 2786 2801 2820 2872 2873
-            18033""",
-        # noImplicitAny and noImplicitThis.
-        "implicit_any": "2602 2683 7005-7015 7017-7026 7031-7034 7036 7039-7043 7045-7057 7061 7062",
-        # A name, type or declaration file that the compiler does not find.
-        "missing_types": "2304 2312 2314 2315 2318 2503 2552 2580-2584 2591-2593 2662 2663 2688 2749 7016 7035 7037",
-        # A property that is missing, unknown, private or read-only.
-        "property_violation": """
-            2339-2341 2445 2446 2540-2542 2546 2550 2551 2561 2568 2570 2576 2739-2741 2743 4111 4127 18013 18016""",
-        # Modules, and what they export.
-        "import_export": """
-            1192 1202 1203 1205 1208 1259 1261 1280 1286 1287 1293 1294 1371 1373 1378 1448 1471 1479 1484 1485 1541
-            1542 1543 1544 2305-2309 2440 2459-2461 2484 2497 2498 2613-2616 2664 2665 2691 2694 2724 2732 2792 2821
-            2834 2835 2846 2856 2857 2865 5097 6142 7038 18042""",
-        # What --strict and the further checks refuse: null and undefined, unused names, unreachable code, overrides.
-        "strict_mode": """
-            1100-1102 1210 1212-1215 2454 2531-2533 2564 2565 2571 2721-2723 2774 2779 2801 4112-4117 6133 6138 6192
-            6196 6198 6199 6205 7027-7030 18046-18050""",
-    }.items()
-    for number in _numbers(text)
-}
+_TSC_CATEGORIES = {number: category for category, text in TSC_CODES.items() for number in numbers(text)}
 
 
 def category(tool: str, code: str) -> str:
