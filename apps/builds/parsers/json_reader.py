@@ -23,7 +23,7 @@ class _Unmarked:
 
     def read(self, size: int, /) -> bytes:
         block = self._stream.read(size)
-        if self._begun:
+        if self._begun or not size:  # ijson asks for nothing first, to see whether it gets bytes
             return block
         self._begun = True
         return block.removeprefix(b"\xef\xbb\xbf") or self._stream.read(size)

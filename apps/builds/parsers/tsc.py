@@ -30,7 +30,8 @@ _TOTAL = re.compile(r"(?:\[.{1,40}\] |[\d: APM]{5,12} - )?Found (\d{1,9}) errors
 # Lines of a run that found nothing: the file list of --listFiles, the figures of --diagnostics, the steps of --build,
 # and what npm, yarn and pnpm say before and after.
 _HARMLESS = re.compile(
-    r"(?:>|\$ |yarn |Done in |\[.{1,40}\] | |Version \d|.*\.(?:[cm]?[jt]sx?|json)$|[A-Z][\w /]+: +[\d.]+[sKM]?$)"
+    r"(?:>|\$ |yarn |Done in |\[.{1,40}\] |\d{1,2}:\d\d:\d\d (?:[AP]M )?- | |Version \d"
+    r"|.*\.(?:[cm]?[jt]sx?|json)$|[A-Z][\w /]+: +[\d.]+[sKM]?$)"
 )
 
 
@@ -51,6 +52,7 @@ class _Output:
         self._place = place
         self._head: re.Match[str] | None = None
         self._message: list[str] = []
+        self._room = 0  # characters of the message that are still kept
         self._going_on = self._pretty = False
         self._told = 0
         self._strange = ""
@@ -61,11 +63,12 @@ class _Output:
         head = None if pictured else _begin(line)
         if head:
             self.close()
-            self._head, self._message = head, [head["text"]]
+            self._head, self._message, self._room = head, [head["text"]], MAX_MESSAGE
             self._going_on, self._pretty = True, head.re is _PRETTY
         elif self._going_on and line[:1] in (" ", "\t") and line.strip():
-            if sum(map(len, self._message)) < MAX_MESSAGE:
+            if self._room > 0:
                 self._message.append(line)
+                self._room -= len(line)
         else:
             self._going_on = False
             self._other(line)
