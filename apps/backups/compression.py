@@ -13,8 +13,7 @@ ZSTD_LEVEL = 3  # zstd's own default; as fast as mariadb-dump speaks
 ZSTD_JOB_BYTES = 4 * 2**20  # handed to zstd's thread at once: half of its own choice takes half of its 40 MiB
 GZIP_LEVEL = 6  # gzip's own default
 GZIP_WINDOW = 31  # zlib's number for the largest window with a gzip header
-# Fed to zstd at once. A block of 128 KiB can come from 4 bytes, so 512 become 16 MiB at the very most.
-ZSTD_PIECE_BYTES = 512
+ZSTD_BLOCKS = 8  # handed to zstd at once: each becomes 128 KiB at most, be it from 4 bytes
 
 
 class Compressor(Protocol):
@@ -38,7 +37,7 @@ def compressor_for(name: str) -> Compressor:
 
 
 class Decompressor(Protocol):
-    """Gives out what was compressed, in parts of at most 16 MiB. Raises Corrupt when data or checksum are wrong."""
+    """Gives out what was compressed, about 1 MiB at once. Raises Corrupt when data or checksum are wrong."""
 
     @property
     def ended(self) -> bool: ...  # the end marker was there and the checksum was right
@@ -57,22 +56,68 @@ def decompressor_for(name: str) -> Decompressor:
 class Zstd:
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdDecompressor().decompressobj()
+        self._blocks = _Blocks()
 
     @property
     def ended(self) -> bool:
         return self._zstd.eof
 
     def parts(self, data: bytes) -> Iterator[bytes]:
-        view = memoryview(data)
-        for begin in range(0, len(view), ZSTD_PIECE_BYTES):
+        for piece in self._blocks.pieces(data):
             if self.ended:
                 raise _behind_the_end()
             try:
-                yield self._zstd.decompress(view[begin : begin + ZSTD_PIECE_BYTES])
+                yield self._zstd.decompress(piece)
             except zstandard.ZstdError as error:
                 raise _not_compressed(error) from None
         if self._zstd.unused_data:
             raise _behind_the_end()
+
+
+class _Blocks:
+    """Cuts a zstd frame between its blocks, so that no piece can grow without bounds; whether it is sound, zstd says.
+
+    The format is RFC 8878, section 3.1.1: a header, then blocks. Each begins with three bytes, little-endian: one bit
+    for the last block, two for the kind, and the size of what follows.
+    """
+
+    _HEAD = 3
+    _REPEATED = 1  # the kind of block that is one byte, however large its size
+
+    def __init__(self) -> None:
+        self._next: int | None = None  # where a block begins, seen from the next data: below zero if it has begun
+        self._head = b""  # what is known of its first bytes
+        self._last = False
+
+    def pieces(self, data: bytes) -> Iterator[memoryview]:
+        view, begin = memoryview(data), 0
+        for end in self._ends(data):
+            yield view[begin:end]
+            begin = end
+        if begin < len(view):
+            yield view[begin:]
+
+    def _ends(self, data: bytes) -> Iterator[int]:
+        """Where to cut: behind every ZSTD_BLOCKS blocks."""
+        if self._next is None:
+            try:
+                self._next = zstandard.frame_header_size(data)
+            except zstandard.ZstdError:  # too short; zstd will complain
+                self._next, self._last = 0, True
+        at, count = self._next, 0
+        while not self._last:
+            head = self._head + data[: at + self._HEAD] if at < 0 else data[at : at + self._HEAD]
+            if len(head) < self._HEAD:
+                self._head = head
+                break
+            bits = int.from_bytes(head, "little")
+            at += self._HEAD + (1 if bits >> 1 & 3 == self._REPEATED else bits >> 3)
+            self._last = bool(bits & 1)
+            count += 1
+            if count == ZSTD_BLOCKS and at < len(data):
+                yield at
+                count = 0
+        self._next = at - len(data)
 
 
 class Gzip:
