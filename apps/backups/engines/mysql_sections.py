@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 VISIBLE = 4096  # bytes behind a mark's first one: the longest (an event's head with long names) ends within 2 KiB
 TAIL = 256  # bytes kept to look at the dump's last line
+SEARCHED = 64 << 10  # bytes of rows copied at once to be searched: they stay in the processor's cache
 
 ROWS_END = b"\nUNLOCK TABLES;\n"
 
@@ -95,7 +96,6 @@ _END_OF = {
     b"--": re.compile(rb"(?=\n)"),
 }
 _PLAIN_END_OF = {b"'": re.compile(rb"'"), b'"': re.compile(rb'"')}  # where a backslash is a character like any other
-_ROWS_END = re.compile(re.escape(ROWS_END))
 _COMPLETE = re.compile(rb"\n-- Dump completed(?: on [^\n]{1,100})?\n\Z")
 
 _TITLES = (
@@ -161,8 +161,8 @@ class Sections:
         joint = self._seen + view[at : at + overlap]
         if (found := joint.find(ROWS_END)) >= 0:
             end = at + found + len(ROWS_END) - len(self._seen)
-        elif match := _ROWS_END.search(view, at):
-            end = match.end()
+        elif (found := _found(view, at)) >= 0:
+            end = found + len(ROWS_END)
         else:
             self._seen = (self._seen + view[max(at, len(view) - overlap) :])[-overlap:]
             return len(view)
@@ -239,6 +239,14 @@ class Sections:
                 self._inside = b""
                 return at
         return max(at, safe)
+
+
+def _found(view: memoryview, at: int) -> int:
+    """Where ROWS_END begins, from `at`, or -1. Python finds bytes in bytes a third sooner than a pattern in a view."""
+    for begin in range(at, len(view), SEARCHED):
+        if (found := bytes(view[begin : begin + SEARCHED + len(ROWS_END) - 1]).find(ROWS_END)) >= 0:
+            return begin + found
+    return -1
 
 
 @dataclass(frozen=True, slots=True)
