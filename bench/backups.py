@@ -17,7 +17,7 @@ from bench.shop import Shop, server
 from tests.servers import ensure_installed
 
 GIGABYTE = 10**9
-SLOW_RUNS = 2  # of the slow peers, which have no bound
+SLOW_RUNS = 1  # of the slow peers: minutes each, and without a bound
 SMALL, LARGE = 0.1, 2  # times the size: of the dumps whose peaks of memory are compared
 MEMORY_MB = 160  # above the idle process
 
@@ -65,7 +65,7 @@ def _slow_peers(report: Report, shop: Shop, runs: int, ours: Cost) -> None:
     for _ in range(runs):
         gzip.append(shop.gzip_openssl())
         dbbackup.append(shop.django_dbbackup())
-    report.note(f"slow peers, {runs} runs each:")
+    report.note(f"slow peers, {runs} run each:")
     for name, costs in {"mariadb-dump | gzip | openssl": gzip, "django-dbbackup, compressed": dbbackup}.items():
         cost = median(costs)
         report.cost(name, cost)
