@@ -70,6 +70,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Users", "person", "auth_user_changelist", "auth.view_user"),
                 _item("Groups", "group", "auth_group_changelist", "auth.view_group"),
+                _item("API tokens", "key", "api_apitoken_changelist", "api.view_apitoken"),
             ],
         },
     ]

@@ -34,7 +34,8 @@ def permissions(role: str) -> Q:
     return {
         "viewer": reading,
         "operator": reading | operating,
-        "admin": Q(content_type__app_label__in=(*READABLE_APPS, "auth")),
+        "admin": Q(content_type__app_label__in=(*READABLE_APPS, "auth"))
+        | Q(content_type__app_label="api", content_type__model="apitoken"),
     }[role]
 
 

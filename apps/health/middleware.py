@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from apps.core import metrics
+from apps.core.problems import problem
 from apps.health.readiness import CheckResult, readiness
 
 THREADS_FOR_PROBES = 4  # of each worker: kubelet, a load balancer and Prometheus at the same moment
@@ -39,8 +40,10 @@ class ProbeMiddleware:
 
     def _page(self, request: HttpRequest) -> HttpResponse:
         if not self._places.acquire(blocking=False):
-            text = "All threads are busy, most likely waiting for the database. /ready says more. Try again soon.\n"
-            return HttpResponse(text, "text/plain", 503, headers={"Retry-After": "5"})
+            text = "All threads are busy, most likely waiting for the database. /ready says more. Try again soon."
+            if request.path_info.startswith("/api/"):
+                return problem(503, text, headers={"Retry-After": "5"})
+            return HttpResponse(f"{text}\n", "text/plain", 503, headers={"Retry-After": "5"})
         try:
             return self.get_response(request)
         finally:

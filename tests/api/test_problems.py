@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 from django.db import IntegrityError, OperationalError
+from django.http import HttpResponse
 
 from apps.api import refusals
 from apps.api.v1 import instances
 from apps.core.errors import Conflict, Corrupt, Invalid, Transient
+from apps.health.middleware import ProbeMiddleware
 from apps.inventory.models import Instance
 
 BODY = {"name": "web-1", "environment": "production"}
@@ -45,6 +47,17 @@ def test_a_wrong_method_is_405_and_names_the_right_ones(api):
 
 def test_a_wrong_host_is_400(api):
     problem_of(api.client.get("/api/v1/instances", headers={"Host": "evil.example.com"}), 400)
+
+
+def test_a_server_whose_threads_are_all_busy_says_so_in_the_same_shape(rf):
+    middleware = ProbeMiddleware(lambda request: HttpResponse())
+    while middleware._places.acquire(blocking=False):
+        pass
+    reply = middleware(rf.get("/api/v1/instances"))
+
+    assert (reply.status_code, reply["Content-Type"]) == (503, "application/problem+json")
+    assert reply["Retry-After"] == "5"
+    assert middleware(rf.get("/admin/"))["Content-Type"] == "text/plain"
 
 
 @pytest.mark.parametrize(
