@@ -15,7 +15,7 @@ from apps.backups.choices import RestoreKind
 from apps.backups.confirm import Question, ask, posted, require
 from apps.backups.display import moment, place, size, span
 from apps.backups.forms import SchemaForm
-from apps.backups.models import BackupJob, Restore
+from apps.backups.models import OPEN_RESTORE, BackupJob, Restore
 from apps.backups.standing import states
 from apps.core.audit import Actor
 from apps.core.redaction import redact
@@ -86,7 +86,7 @@ def drill(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResp
         ),
         submit="Start the drill",
         back=page_of(backup),
-        refusal=_refusal(backup, needs_database=True),
+        refusal=_refusal(backup, needs_database=True) or _drill_under_way(backup),
     )
 
     def act(_: dict[str, Any]) -> tuple[str, str]:
@@ -189,6 +189,11 @@ def _refusal(backup: BackupJob, *, needs_database: bool = False) -> str:
     if needs_database and backup.database is None:
         return "Its database is no longer registered, so there is no server to restore on: register it again."
     return ""
+
+
+def _drill_under_way(backup: BackupJob) -> str:
+    running = backup.restores.filter(kind=RestoreKind.DRILL, status__in=OPEN_RESTORE).first()
+    return f"{running} of this backup is under way: wait for its end, or cancel it." if running else ""
 
 
 def _gone(backup: BackupJob) -> str:

@@ -100,8 +100,9 @@ def _is_key(model: type[Model], text: str) -> bool:
     return text.isdecimal() and len(text) < 19 if model is Database else "\0" not in text
 
 
-def _unbroken(text: str) -> str:
-    return text.replace(" ", "\u00a0")
+def _unbroken(*parts: str) -> SafeString:
+    """Text that wraps between its parts only."""
+    return format_html_join(" ", '<span class="whitespace-nowrap">{}</span>', ((part,) for part in parts))
 
 
 class StateChangeList(ChangeList):
@@ -152,14 +153,14 @@ class DatabaseAdmin(DetailAdmin):
         return f"{span(row.state.age)} old" if row.state.verified else "never"
 
     @admin.display(description="last good drill")
-    def drilled(self, row: Database) -> str:
+    def drilled(self, row: Database) -> str | SafeString:
         measured = row.state.measured
         if measured is None:
             return "never"
-        return f"{span(row.state.drill_age, units=1)} ago, restored in {span(measured.restore_seconds)}"
+        return _unbroken(f"{span(row.state.drill_age, units=1)} ago,", f"restored in {span(measured.restore_seconds)}")
 
     @admin.display(description="next backup")
-    def upcoming(self, row: Database) -> str:
+    def upcoming(self, row: Database) -> SafeString:
         return _unbroken(moment(row.state.next_slot) if row.state.next_slot else "none planned")
 
     @admin.display(description="where")
@@ -189,7 +190,7 @@ class BackupPlanAdmin(WritingAdmin):
         return False
 
     @admin.display(description="next backup")
-    def upcoming(self, row: BackupPlan) -> str:
+    def upcoming(self, row: BackupPlan) -> SafeString:
         return _unbroken(moment(next_slot(row.cron, row.time_zone, timezone.now())) if row.enabled else "off")
 
     @admin.display(description="next three backups")

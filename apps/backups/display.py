@@ -52,7 +52,7 @@ def size(count: int | None) -> str:
         return "-"
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
+        if value < 999.5:  # what rounds to 1000 is one of the next unit
             return f"{value:.3g} {unit}" if unit != "B" else f"{count} B"
         value /= 1000
     return f"{value:,.2f} TB"

@@ -89,6 +89,7 @@ def test_a_database_is_added_backed_up_drilled_and_restored_into_a_new_file(sign
     assert (backup.integrity_check_passed, backup.requested_by) == (True, "operator")
 
     do(client, backup, "drill")
+    assert "of this backup is under way" in client.get(action(backup, "drill")).content.decode()
     work()
     drill = Restore.objects.get(kind="drill")
     page = reverse("admin:backups_restore_change", args=[drill.pk])
