@@ -11,7 +11,7 @@ import sys
 from bench.measure import RUNS, Report
 from tests.servers import MariaDB, Redis
 
-GROUPS = ("probes", "requests", "builds", "backups")
+GROUPS = ("probes", "requests", "builds", "api", "backups")
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     if unknown := set(groups) - set(GROUPS):
         parser.error(f"There is no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}.")
     report = Report()
-    web = [name for name in ("probes", "requests", "builds") if name in groups]
+    web = [name for name in ("probes", "requests", "builds", "api") if name in groups]
     if web:
         _web(report, web)
     if "backups" in groups:
@@ -47,12 +47,14 @@ def _web(report: Report, groups: list[str]) -> None:
         import django
 
         django.setup()
-        from bench import builds, probes, requests
+        from bench import api, builds, probes, requests
 
         if "probes" in groups:
             probes.run(report)
         if "requests" in groups:
             requests.run(report)
+        if "api" in groups:
+            api.run(report)
         if "builds" in groups:
             builds.run(report)
 

@@ -1,0 +1,88 @@
+"""The API under load: bulk pushes of samples over HTTP on MariaDB."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from bench.measure import Report, interleaved
+from tests.serving import Served, served
+
+BATCH = 10_000  # samples of one push, the most there may be
+CLIENTS = 2  # as many as the server has processes
+INSTANCES = 50
+
+
+def run(report: Report) -> None:
+    """Needs DATABASE_URL and REDIS_URL."""
+    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
+    command = [sys.executable, "manage.py", "token", "create", "bench", "--scope", "health:write"]
+    made = subprocess.run(command, check=True, capture_output=True, text=True)
+    token = made.stdout.split()[-1]
+    with served(WEB_CONCURRENCY=str(CLIENTS)) as web:
+        _pushes(report, web, token)
+
+
+def _pushes(report: Report, web: Served, token: str) -> None:
+    numbers = count()
+    beginning = datetime.now(UTC) - timedelta(hours=20)
+
+    def push() -> float:
+        # Written before the clock runs: what the senders do costs other machines.
+        bodies = [_samples(beginning + next(numbers) * timedelta(seconds=BATCH // INSTANCES)) for _ in range(CLIENTS)]
+        threads = [threading.Thread(target=_post, args=(web, token, "/health-checks", body)) for body in bodies]
+        started = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return CLIENTS * BATCH / (time.perf_counter() - started)
+
+    speed = interleaved({"push": push})["push"]
+    report.ratio("samples pushed in bulk, per second, all fields given", speed, at_least=5000)
+
+
+def _samples(beginning: datetime) -> bytes:
+    """A second apart for each instance."""
+    return json.dumps(
+        [
+            {
+                "instance_id": f"web-{number % INSTANCES}",
+                "environment": "production",
+                "timestamp": (beginning + timedelta(seconds=number // INSTANCES)).isoformat(),
+                "overall_status": "healthy",
+                "response_time_ms": 45,
+                "database_status": "connected",
+                "database_response_ms": 12,
+                "redis_status": "connected",
+                "redis_response_ms": 3,
+                "memory_usage_mb": 450,
+                "memory_usage_percent": 44.5,
+                "cpu_usage_percent": 15.2,
+                "uptime_seconds": 86400,
+                "version": "v1.2.3",
+                "total_requests": 125340,
+                "active_connections": 8,
+                "error_rate_5min": 0.002,
+            }
+            for number in range(BATCH)
+        ]
+    ).encode()
+
+
+def _post(web: Served, token: str, path: str, body: bytes) -> Any:
+    request = urllib.request.Request(
+        f"{web.base}/api/v1{path}",
+        body,
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        answer = json.load(reply)
+    if answer["stored"] != BATCH:
+        raise RuntimeError(f"{BATCH} samples were pushed, and the answer is {answer}")
