@@ -14,7 +14,7 @@ from apps.backups import services
 from apps.backups.choices import RestoreKind
 from apps.backups.confirm import Question, ask, posted, require
 from apps.backups.display import moment, place, size, span
-from apps.backups.forms import SchemaForm
+from apps.backups.forms import ReasonForm, SchemaForm
 from apps.backups.models import OPEN_RESTORE, BackupJob, Restore
 from apps.backups.standing import states
 from apps.core.audit import Actor
@@ -150,6 +150,32 @@ def cancel(page: ModelAdmin, request: HttpRequest, row: BackupJob | Restore) -> 
     def act(_: dict[str, Any]) -> tuple[str, str]:
         stopped = services.cancel(row, actor=Actor.person(request.user))
         return f"{row} is being cancelled." if stopped else f"{row} had ended already.", page_of(row)
+
+    return ask(request, page, question, act)
+
+
+def hold(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResponse:
+    """Put a backup on legal hold, or lift the hold."""
+    on = not backup.legal_hold
+    require(request, "backups.hold_backup" if on else "backups.release_backup")
+    lifted = "It may then be deleted by retention"
+    until = f"{lifted} on {moment(backup.retention_expires_at)}."
+    if backup.retention_expires_at <= timezone.now():
+        until = f"{lifted} at the next clean-up, for it was kept until {moment(backup.retention_expires_at)}."
+    question = Question(
+        title=f"Put {backup} on legal hold" if on else f"Lift the legal hold of {backup}",
+        lead="Retention never deletes it until somebody lifts the hold." if on else until,
+        facts=_facts(backup),
+        form=ReasonForm(posted(request)),
+        submit="Put on hold" if on else "Lift the hold",
+        danger=not on,
+        back=page_of(backup),
+        refusal=_gone(backup) if on and backup.object_deleted_at else "",
+    )
+
+    def act(values: dict[str, Any]) -> tuple[str, str]:
+        services.set_legal_hold(backup=backup, on=on, reason=values["reason"], actor=Actor.person(request.user))
+        return f"{backup} is on legal hold." if on else f"The legal hold of {backup} is lifted.", page_of(backup)
 
     return ask(request, page, question, act)
 

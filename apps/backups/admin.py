@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -16,7 +17,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.views import ChangeList
 
-from apps.backups import actions, databases, details
+from apps.backups import actions, databases, details, services
 from apps.backups.actions import page_of
 from apps.backups.display import (
     STANDING_COLOURS,
@@ -35,6 +36,7 @@ from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.backups.rules import next_slot, zone
 from apps.backups.standing import states
 from apps.core.admin import ReadOnlyAdmin, WritingAdmin
+from apps.core.audit import Actor
 from apps.inventory.models import Database
 
 View = Callable[[Any, HttpRequest, Any], HttpResponse]
@@ -127,6 +129,7 @@ class DatabaseAdmin(DetailAdmin):
     views = {
         "back-up": lambda page, request, row: actions.back_up(page, request, row),
         "check": databases.check,
+        "edit": databases.edit,
     }
     detail = staticmethod(details.of_database)
     page_related = ("plan", "service")
@@ -180,8 +183,9 @@ class BackupPlanAdmin(WritingAdmin):
     fields = ("database", "enabled", "cron", "time_zone", "slots", "retention_days", "archive_months", "drill")
     readonly_fields = ("database", "slots")
 
-    def has_change_permission(self, request: HttpRequest, obj: BackupPlan | None = None) -> bool:
-        return False
+    def save_model(self, request: HttpRequest, obj: BackupPlan, form: ModelForm, change: bool) -> None:
+        changes = {name: form.cleaned_data[name] for name in form.changed_data}
+        services.change_plan(database=obj.database, actor=Actor.person(request.user), **changes)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -220,6 +224,7 @@ class BackupJobAdmin(DetailAdmin):
             "drill": actions.drill,
             "restore": actions.restore,
             "cancel": actions.cancel,
+            "hold": actions.hold,
         }.items()
     }
     detail = staticmethod(details.of_job)

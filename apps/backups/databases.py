@@ -13,7 +13,7 @@ from apps.backups.actions import page_of
 from apps.backups.confirm import Question, ask, posted, require
 from apps.backups.display import size
 from apps.backups.engines.base import EngineError, Preflight
-from apps.backups.forms import AddDatabaseForm
+from apps.backups.forms import AddDatabaseForm, ChangeDatabaseForm
 from apps.backups.runner import engine_of
 from apps.core.audit import Actor
 from apps.core.errors import Invalid, PulsewatchError
@@ -43,6 +43,32 @@ def add(page: ModelAdmin, request: HttpRequest) -> HttpResponse:
             raise Invalid(str(error), field="url") from error
         warnings = [_sentence(finding.text, finding.remedy) for finding in preflight.findings]
         return " ".join([f"{database} is registered: {_found(preflight)}.", *warnings]), page_of(database)
+
+    return ask(request, page, question, act)
+
+
+def edit(page: ModelAdmin, request: HttpRequest, database: Database) -> HttpResponse:
+    """Change URLs and limit; URLs that are left empty stay."""
+    require(request, "inventory.change_database")
+    question = Question(
+        title=f"Change {database}",
+        lead="URLs are kept encrypted and never shown. A new one is checked before the old one is given up.",
+        form=ChangeDatabaseForm(posted(request), database=database),
+        submit="Check and save",
+        back=page_of(database),
+    )
+
+    def act(values: dict[str, Any]) -> tuple[str, str]:
+        changes: dict[str, Any] = {"max_rate_mb": values["max_rate_mb"]}
+        if values["url"]:
+            changes["url"] = values["url"]
+        for what in ("replica", "scratch"):
+            if values.get(f"drop_{what}"):
+                changes[f"{what}_url"] = ""
+            elif values[f"{what}_url"]:
+                changes[f"{what}_url"] = values[f"{what}_url"]
+        services.change_database(database=database, actor=Actor.person(request.user), **changes)
+        return f"{database} is changed.", page_of(database)
 
     return ask(request, page, question, act)
 

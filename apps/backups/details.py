@@ -55,6 +55,7 @@ def of_database(request: HttpRequest, database: Database) -> dict[str, Any]:
             database,
             ("Back up now", "back-up", "backups.run_backup", "primary", state.open is None),
             ("Check", "check", "backups.run_backup", "", True),
+            ("Change", "edit", "inventory.change_database", "", True),
         )
         + ([_button("Plan", page_of(plan))] if plan and request.user.has_perm("backups.view_backupplan") else []),
         "sections": (
@@ -152,6 +153,8 @@ def of_job(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
             job,
             ("Drill", "drill", "backups.drill_backup", "primary", usable and job.database is not None),
             ("Restore", "restore", "backups.restore_backup", "", usable),
+            ("Put on legal hold", "hold", "backups.hold_backup", "", usable and not job.legal_hold),
+            ("Lift the legal hold", "hold", "backups.release_backup", "", job.legal_hold),
             ("Cancel", "cancel", "backups.cancel_backup", "danger", not ended),
         ),
         "sections": (

@@ -9,10 +9,12 @@ from unfold.widgets import (
     UnfoldAdminPasswordWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
 )
 
 from apps.backups.models import BACKED_UP
 from apps.core.choices import Environment
+from apps.core.models import MAX_REASON
 from apps.inventory.models import DEFAULT_SERVICE, Database, Service
 
 MAX_URL = 2000  # characters; the longest URL anybody has a use for
@@ -76,6 +78,47 @@ class AddDatabaseForm(forms.Form):
         super().__init__(*args, **words)
         self.fields["service"].initial = DEFAULT_SERVICE
         self.fields["environment"].initial = Environment.PRODUCTION
+
+
+class ChangeDatabaseForm(forms.Form):
+    """What may change of a registered database."""
+
+    url = SecretURLField(label="New URL", required=False, help_text="Leave empty to keep the present one.")
+    replica_url = SecretURLField(
+        label="New replica URL", required=False, help_text="Leave empty to keep the present one, or none."
+    )
+    drop_replica = forms.BooleanField(label="Use no replica any more", required=False, widget=UnfoldBooleanWidget())
+    scratch_url = SecretURLField(
+        label="New scratch URL", required=False, help_text="Leave empty to keep the present one, or none."
+    )
+    drop_scratch = forms.BooleanField(
+        label="Use no scratch server any more", required=False, widget=UnfoldBooleanWidget()
+    )
+    max_rate_mb = RateField()
+
+    def __init__(self, *args: Any, database: Database, **words: Any) -> None:
+        super().__init__(*args, **words)
+        self.fields["max_rate_mb"].initial = database.max_rate_mb
+        if not database.replica_url_sealed:
+            del self.fields["drop_replica"]
+        if not database.scratch_url_sealed:
+            del self.fields["drop_scratch"]
+
+    def clean(self) -> dict[str, Any]:
+        for what in ("replica", "scratch"):
+            if self.cleaned_data.get(f"drop_{what}") and self.cleaned_data.get(f"{what}_url"):
+                self.add_error(f"drop_{what}", "Either give a new URL or use none: both at once is not clear.")
+        return self.cleaned_data
+
+
+class ReasonForm(forms.Form):
+    """Why something is done."""
+
+    reason = forms.CharField(
+        max_length=MAX_REASON,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="For the audit trail, and for whoever asks later.",
+    )
 
 
 class SchemaForm(forms.Form):

@@ -1,5 +1,8 @@
 """What a person or a client may ask about backups. Every verb validates, writes, audits, and returns the row."""
 
+from types import EllipsisType
+from typing import Any
+
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -7,11 +10,15 @@ from django.utils import timezone
 from apps.backups.choices import BackupStatus, BackupType, Trigger
 from apps.backups.engines import engine_for
 from apps.backups.engines.address import parse_url
-from apps.backups.engines.base import Preflight
+from apps.backups.engines.base import Address, EngineError, Preflight
 from apps.backups.models import BACKED_UP, BackupJob, BackupPlan, Restore
 from apps.core import audit, vault
 from apps.core.errors import Conflict, Invalid
+from apps.core.models import MAX_REASON
+from apps.core.redaction import redact
 from apps.inventory.models import DEFAULT_SERVICE, Database, Service
+
+PLAN_FIELDS = frozenset({"enabled", "cron", "time_zone", "retention_days", "archive_months", "drill"})
 
 
 def add_database(
@@ -151,3 +158,131 @@ def cancel(row: BackupJob | Restore, *, actor: audit.Actor) -> bool:
         if stopped:
             audit.record(actor=actor, action=f"{kind}.cancel", subject=f"{kind}:{row.pk}")
     return bool(stopped)
+
+
+def change_database(
+    *,
+    database: Database,
+    actor: audit.Actor,
+    url: str | None = None,
+    replica_url: str | None = None,
+    scratch_url: str | None = None,
+    max_rate_mb: int | EllipsisType | None = ...,
+) -> Database:
+    """Change where a registered database is and how fast it may be read. What is not given stays; an empty replica or
+    scratch URL takes it away. A new URL is tried before the old one is given up; when it raises, nothing has changed.
+    """
+    given = {"url": url, "replica_url": replica_url, "scratch_url": scratch_url}
+    texts = {column: text for column, text in given.items() if text is not None}
+    columns: dict[str, Any] = {}
+    for column, text in texts.items():
+        if text:
+            address = _tried(text, column, database.engine)
+            columns[f"{column}_sealed"] = vault.seal(text, purpose=f"database:{database.name}:{column}")
+            if column == "url":
+                columns |= {"host": address.host, "port": address.port or None, "database_name": address.database}
+        elif column == "url":
+            raise Invalid("A database has a URL: leave it out to keep the present one.", field="url")
+        else:
+            columns[f"{column}_sealed"] = None
+    if max_rate_mb is not ...:
+        if max_rate_mb is not None and max_rate_mb < 1:
+            raise Invalid(
+                "The limit is at least 1 MB/s; without one, a dump is as fast as it goes.", field="max_rate_mb"
+            )
+        columns["max_rate_mb"] = max_rate_mb
+    with transaction.atomic():
+        row = Database.objects.select_for_update().get(pk=database.pk)
+        shown = {name for name in columns if not name.endswith("_sealed")}
+        before = {name: getattr(row, name) for name in shown}
+        for name, value in columns.items():
+            setattr(row, name, value)
+        row.save()
+        after = {name: columns[name] for name in shown if before[name] != columns[name]}
+        if texts or after:
+            audit.record(
+                actor=actor,
+                action="database.update",
+                subject=f"database:{database.name}",
+                before={name: before[name] for name in after},
+                after={**after, "changed": sorted(texts)},  # never what a URL says
+            )
+    return row
+
+
+def _tried(text: str, column: str, engine: str) -> Address:
+    """The address of a URL that was signed in to. Raises Invalid for the column."""
+    try:
+        address = parse_url(text)
+        if address.engine != engine:
+            raise Invalid("Its backups restore into this kind of server alone: add another database.", field=column)
+        if column == "scratch_url":
+            engine_for(address).exists()  # its privileges show in the first drill
+            return address
+        findings = engine_for(address).preflight().findings
+    except EngineError as error:
+        raise Invalid(str(error), field=column) from error
+    if errors := [finding for finding in findings if finding.level == "error"]:
+        raise Invalid(" ".join(f"{error.text} {error.remedy}".strip() for error in errors), field=column)
+    return address
+
+
+@transaction.atomic
+def change_plan(*, database: Database, actor: audit.Actor, **changes: Any) -> BackupPlan:
+    """Change when a database is backed up and how long its backups are kept: any of `enabled`, `cron`, `time_zone`,
+    `retention_days`, `archive_months`, `drill`. Raises Invalid with the first wrong field; then nothing has changed.
+
+    Slots count from now on: those that the former schedule, or one that was off, let pass are neither run nor missed.
+    Backups that exist keep the date until which they are kept.
+    """
+    if unknown := changes.keys() - PLAN_FIELDS:
+        raise Invalid(f"A plan has no {', '.join(sorted(unknown))}.")
+    plan = BackupPlan.objects.select_for_update().get(database=database)
+    before = {name: getattr(plan, name) for name in changes}
+    for name, value in changes.items():
+        setattr(plan, name, value)
+    try:
+        plan.full_clean()
+    except ValidationError as error:
+        field, messages = next(iter(error.message_dict.items()))
+        raise Invalid(messages[0], field=field) from error
+    changed = {name for name in changes if before[name] != changes[name]}
+    if changed & {"enabled", "cron", "time_zone"}:
+        plan.last_slot = timezone.now()
+    if changed & {"enabled", "drill", "time_zone"}:
+        plan.last_drill_slot = timezone.now()
+    plan.save()
+    if changed:
+        audit.record(
+            actor=actor,
+            action="plan.update",
+            subject=f"database:{database.name}",
+            before={name: before[name] for name in changed},
+            after={name: changes[name] for name in changed},
+        )
+    return plan
+
+
+@transaction.atomic
+def set_legal_hold(*, backup: BackupJob, on: bool, reason: str, actor: audit.Actor) -> BackupJob:
+    """Keep a backup whatever retention says, or leave it to retention again. Raises Invalid without a reason, Conflict
+    when nothing of it is stored any more.
+    """
+    reason = redact(reason.strip())
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise Invalid(f"Say why, in 1 to {MAX_REASON} characters (secrets hidden): somebody will ask.", field="reason")
+    row = BackupJob.objects.select_for_update().get(pk=backup.pk)
+    if on and (not row.object_path or row.object_deleted_at):
+        raise Conflict(f"Nothing of {row} is stored, so there is nothing to hold.")
+    if row.legal_hold != on:
+        BackupJob.objects.filter(pk=row.pk).update(legal_hold=on)
+        audit.record(
+            actor=actor,
+            action="backup.hold" if on else "backup.release",
+            subject=f"backup:{row.pk}",
+            before={"legal_hold": row.legal_hold},
+            after={"legal_hold": on},
+            reason=reason,
+        )
+        row.legal_hold = on
+    return row

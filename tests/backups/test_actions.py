@@ -1,5 +1,6 @@
 """What people do about backups in the console: who may, what the page says first, and that only a POST does it."""
 
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -55,7 +56,7 @@ def do(client, row, name: str, **values) -> str:
     asked = client.get(action(row, name))
     assert asked.status_code == 200, name
     reply = client.post(action(row, name), values, follow=True)
-    assert reply.redirect_chain, reply.content.decode()
+    assert reply.redirect_chain, re.findall(r'role="alert"[^>]*>([^<]*)', reply.content.decode())
     return reply.content.decode()
 
 
@@ -145,7 +146,7 @@ def test_no_page_ever_carries_a_url_or_a_password(sign_in, mariadb):
     backup = BackupJob.objects.get()
     password = mariadb.url.split(":")[2].split("@")[0]
 
-    pages = [action(database, name) for name in ("change", "back_up", "check", "live")]
+    pages = [action(database, name) for name in ("change", "back_up", "check", "edit", "live")]
     pages += [action(backup, name) for name in ("change", "drill", "restore", "live")]
     pages += [reverse(name) for name in ("admin:inventory_database_changelist", "admin:core_auditentry_changelist")]
     for page in pages:
@@ -192,15 +193,15 @@ def test_each_group_may_do_what_its_role_says_and_sees_no_other_button(sign_in, 
     database = backup.database
     may = {
         "viewer": set(),
-        "operator": {"back_up", "check", "drill", "restore", "cancel"},
-        "admin": {"back_up", "check", "drill", "restore", "cancel"},
+        "operator": {"back_up", "check", "edit", "drill", "restore", "hold", "cancel"},
     }
+    may["admin"] = may["operator"]
     client = sign_in(group)
     before = states_of_the_world()
 
     for row, names in (
-        (database, ("back_up", "check")),
-        (backup, ("drill", "restore")),
+        (database, ("back_up", "check", "edit")),
+        (backup, ("drill", "restore", "hold")),
         (running, ("cancel",)),
         (drill, ("cancel",)),
     ):
@@ -261,3 +262,37 @@ def test_the_add_form_offers_the_services_there_are(sign_in):
 
     assert 'value="billing"' in sign_in("operator").get(reverse(ADD)).content.decode()
     assert sign_in("viewer").get(reverse(ADD)).status_code == 403
+
+
+def test_a_legal_hold_needs_a_reason_and_lifting_it_more_rights_than_setting_it(sign_in):
+    backup = BackupJobFactory()
+    client = sign_in("operator")
+    assert "This field is required" in client.post(action(backup, "hold"), {"reason": ""}).content.decode()
+    do(client, backup, "hold", reason="case 4711")
+
+    backup.refresh_from_db()
+    assert backup.legal_hold
+    assert AuditEntry.objects.get(actor="operator", subject__contains=backup.pk).reason == "case 4711"
+    assert client.get(action(backup, "hold")).status_code == 403
+
+    client = sign_in("admin")
+    assert "It may then be deleted by retention on" in client.get(action(backup, "hold")).content.decode()
+    do(client, backup, "hold", reason="case closed")
+    backup.refresh_from_db()
+    assert not backup.legal_hold
+
+
+def test_a_database_keeps_what_its_form_leaves_empty(sign_in, shop, tmp_path):
+    client = sign_in("operator")
+    database = added(client, shop)
+    before = bytes(database.url_sealed)
+
+    do(client, database, "edit", max_rate_mb="5", url="", replica_url="", scratch_url="")
+    database.refresh_from_db()
+    assert (bytes(database.url_sealed), database.max_rate_mb) == (before, 5)
+
+    wrong = client.post(action(database, "edit"), {"url": f"sqlite:///{tmp_path}/nowhere.sqlite3"})
+    assert wrong.status_code == 200
+    assert "sqlite:///" not in wrong.content.decode()
+    database.refresh_from_db()
+    assert bytes(database.url_sealed) == before

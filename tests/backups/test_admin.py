@@ -7,7 +7,8 @@ import pytest
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 
-from apps.backups.models import BackupJob, Restore
+from apps.backups.models import BackupJob, BackupPlan, Restore
+from apps.core.models import AuditEntry
 from tests.factories import BackupJobFactory, BackupPlanFactory, DatabaseFactory, RestoreFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -148,7 +149,7 @@ def test_hostile_text_is_escaped_wherever_it_shows(sign_in):
         status="failed", equal=False, tables={HOSTILE: HOSTILE}, requested_by=HOSTILE,
     )  # fmt: skip
     client = sign_in("admin")
-    stems = {database: ("back-up",), job: ("restore", "drill"), row: ("cancel",)}
+    stems = {database: ("back-up", "edit"), job: ("restore", "drill", "hold"), row: ("cancel",)}
     actions = [page_of(subject).replace("/change/", f"/{name}/") for subject, names in stems.items() for name in names]
 
     for url in [*map(reverse, [*LISTS, "admin:index"]), *map(page_of, (database, job, row)), *actions]:
@@ -191,6 +192,30 @@ def test_lists_take_as_many_queries_for_thirty_rows_as_for_one(sign_in, django_a
 
     counted = [query["sql"] for query in captured.captured_queries if "COUNT(" in query["sql"].upper()]
     assert not [sql for sql in counted if "backup_jobs" in sql or "restores" in sql]
+
+
+def test_a_plan_is_changed_through_its_form_and_audited(sign_in):
+    plan = BackupPlanFactory(database__name="shop")
+    client = sign_in("operator")
+    form = {
+        "enabled": "on",
+        "cron": "30 3 * * *",
+        "time_zone": "Europe/Berlin",
+        "retention_days": "14",
+        "archive_months": "12",
+        "drill": "on",
+    }
+
+    wrong = client.post(page_of(plan), form | {"cron": "every day"}).content.decode()
+    assert "an example: 0 2 * * *" in wrong
+    assert client.post(page_of(plan), form).status_code == 302
+
+    plan = BackupPlan.objects.get(pk=plan.pk)
+    assert (plan.cron, plan.time_zone, plan.retention_days) == ("30 3 * * *", "Europe/Berlin", 14)
+    assert AuditEntry.objects.filter(subject="database:shop", actor="operator").exists()
+    text = text_of(client, page_of(plan))
+    assert text.count(" 03:30 CE") == 3  # in the plan's zone, summer or winter
+    assert sign_in("viewer").post(page_of(plan), form).status_code == 403
 
 
 def open_job(**facts) -> BackupJob:
