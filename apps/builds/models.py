@@ -15,6 +15,7 @@ from apps.inventory.models import Service, http_url
 OPEN_BUILD = (BuildStatus.PENDING, BuildStatus.BUILDING)
 # What somebody may still have to do something about.
 ACTIVE = (DiagnosticStatus.IDENTIFIED, DiagnosticStatus.IN_PROGRESS)
+WORST_FIRST = ("rank", "file_path", "line_number", "pk")  # with `rank` of DiagnosticQuerySet.worst_first
 MAX_NOTES = 2000  # characters
 MAX_ERROR_LOG = 65_536  # characters: the end of a log, which holds the cause
 
@@ -179,7 +180,7 @@ class DiagnosticQuerySet(models.QuerySet["Diagnostic"]):
     def worst_first(self) -> Self:
         """By severity, then by file and line."""
         rank = Case(*(When(severity=word, then=Value(rank)) for rank, word in enumerate(Severity.values)))
-        return self.order_by(rank, "file_path", "line_number", "pk")
+        return self.annotate(rank=rank).order_by(*WORST_FIRST)
 
 
 class Diagnostic(models.Model):

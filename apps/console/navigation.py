@@ -48,6 +48,14 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         },
         {
+            "title": "Builds",
+            "separator": True,
+            "items": [
+                _item("Builds", "construction", "builds_build_changelist", "builds.view_build"),
+                _item("Diagnostics", "bug_report", "builds_diagnostic_changelist", "builds.view_diagnostic"),
+            ],
+        },
+        {
             "title": "Inventory",
             "separator": True,
             "items": [

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from apps.core import audit
 
-READABLE_APPS = ("core", "inventory", "health", "backups")
+READABLE_APPS = ("core", "inventory", "health", "backups", "builds")
 OPERATED_APPS = ("inventory",)
 # Beyond what the apps' tables say: acting on the world. What loses data for good (a restore over a database, lifting a
 # legal hold) is for administrators, and for those to whom one of them gives that permission by name.
@@ -21,6 +21,7 @@ OPERATOR_PERMISSIONS = (
     "backups.restore_backup",
     "backups.cancel_backup",
     "backups.hold_backup",
+    "builds.change_diagnostic",
 )
 
 

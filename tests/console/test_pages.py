@@ -31,6 +31,8 @@ LISTS = [
     "admin:inventory_service_changelist",
     "admin:inventory_workload_changelist",
     "admin:inventory_instance_changelist",
+    "admin:builds_build_changelist",
+    "admin:builds_diagnostic_changelist",
     "admin:core_stopswitch_changelist",
     "admin:core_auditentry_changelist",
 ]
