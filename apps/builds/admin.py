@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -53,6 +53,18 @@ MOVES = {
 }
 
 
+class HistoryAdmin(ReadOnlyAdmin):
+    """History whose pages are also found under an id as it stands in a log line, which the admin would decode."""
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if self.model._default_manager.filter(pk=object_id).exists():
+            object_id = quote(object_id)
+        page: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
+        return page
+
+
 class TrendChangeList(ChangeList):
     """The list, and the trend of the builds it is filtered to."""
 
@@ -89,7 +101,7 @@ class ReportInline(TabularInline):
 
 
 @admin.register(Build)
-class BuildAdmin(ReadOnlyAdmin):
+class BuildAdmin(HistoryAdmin):
     list_display = (
         "id", "workload", "status", "branch", "commit", "time", "bundle", "errors", "warnings", "attempted",
     )  # fmt: skip
@@ -199,13 +211,13 @@ class SeverityChangeList(ChangeList):
 
 
 @admin.register(Diagnostic)
-class DiagnosticAdmin(ReadOnlyAdmin):
+class DiagnosticAdmin(HistoryAdmin):
     list_display = ("where", "how_bad", "state", "error_code", "text", "source", "seen_by")
-    list_filter = (StateFilter, "severity", "category", "environment", "service", "source__tool")
+    list_filter = (StateFilter, "severity", "category", "environment", "service")
     list_select_related = ("service", "source__service")
     list_before_template = "admin/builds/severities.html"
-    search_fields = ("=id", "=error_code", "file_path__startswith")
-    search_help_text = "A whole id or code, or the beginning of a path"
+    search_fields = ("=id", "=error_code", "=source__tool", "file_path__startswith")
+    search_help_text = "A whole id, code or tool, or the beginning of a path"
     actions = ("take_into_work", "defer", "resolve")
     actions_detail = ("take_this", "defer_this", "resolve_this")
     fieldsets = (

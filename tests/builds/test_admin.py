@@ -81,6 +81,8 @@ def test_active_diagnostics_come_worst_first_and_are_counted(sign_in):
         assert count in page
     assert "waits" in text(client.get(DIAGNOSTICS, {"state": "deferred"}))
     assert "waits" in text(client.get(DIAGNOSTICS, {"state": "all"}))
+    assert ">medium<" in text(client.get(DIAGNOSTICS, {"q": "tsc"}))
+    assert ">medium<" not in text(client.get(DIAGNOSTICS, {"q": "ruff"}))
 
 
 @pytest.mark.parametrize(("group", "may"), [("viewer", False), ("operator", True), ("admin", True)])
@@ -111,9 +113,10 @@ def test_an_action_asks_first_and_then_moves_what_was_chosen(sign_in):
 
 
 def test_buttons_on_the_page_of_a_diagnostic_lead_to_the_question(sign_in):
-    row = DiagnosticFactory()
+    row = DiagnosticFactory(id="diagnostic_20251020_231500_k3f9k3f9k3f9")
     client = sign_in("operator")
-    page = text(client.get(reverse("admin:builds_diagnostic_change", args=[quote(row.pk)])))
+    for key in (quote(row.pk), row.pk):
+        page = text(client.get(reverse("admin:builds_diagnostic_change", args=[key])))
     assert "Take into work" in page
     for button, title in (("take", "Take into work"), ("defer", "Defer"), ("resolve", "Mark as resolved")):
         for key in (quote(row.pk), row.pk):
