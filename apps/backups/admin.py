@@ -185,7 +185,7 @@ class BackupPlanAdmin(WritingAdmin):
 
     def save_model(self, request: HttpRequest, obj: BackupPlan, form: ModelForm, change: bool) -> None:
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
-        services.change_plan(database=obj.database, actor=Actor.person(request.user), **changes)
+        services.change_plan(plan=obj, actor=Actor.person(request.user), **changes)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -59,9 +59,7 @@ def edit(page: ModelAdmin, request: HttpRequest, database: Database) -> HttpResp
     )
 
     def act(values: dict[str, Any]) -> tuple[str, str]:
-        changes: dict[str, Any] = {"max_rate_mb": values["max_rate_mb"]}
-        if values["url"]:
-            changes["url"] = values["url"]
+        changes: dict[str, Any] = {"url": values["url"], "max_rate_mb": values["max_rate_mb"]}
         for what in ("replica", "scratch"):
             if values.get(f"drop_{what}"):
                 changes[f"{what}_url"] = ""

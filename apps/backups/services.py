@@ -1,6 +1,5 @@
 """What a person or a client may ask about backups. Every verb validates, writes, audits, and returns the row."""
 
-from types import EllipsisType
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -164,15 +163,17 @@ def change_database(
     *,
     database: Database,
     actor: audit.Actor,
-    url: str | None = None,
+    url: str = "",
     replica_url: str | None = None,
     scratch_url: str | None = None,
-    max_rate_mb: int | EllipsisType | None = ...,
+    max_rate_mb: int | None = None,
 ) -> Database:
-    """Change where a registered database is and how fast it may be read. What is not given stays; an empty replica or
-    scratch URL takes it away. A new URL is tried before the old one is given up; when it raises, nothing has changed.
+    """Change where and how a database is reached, and the speed limit in MB/s (None: no limit).
+
+    An empty `url` keeps the one there is, and so does None for the other two, which an empty text removes. A new URL is
+    tried before the old one is given up. Raises Invalid for the wrong field; then nothing was changed.
     """
-    given = {"url": url, "replica_url": replica_url, "scratch_url": scratch_url}
+    given = {"url": url or None, "replica_url": replica_url, "scratch_url": scratch_url}
     texts = {column: text for column, text in given.items() if text is not None}
     columns: dict[str, Any] = {}
     for column, text in texts.items():
@@ -181,16 +182,11 @@ def change_database(
             columns[f"{column}_sealed"] = vault.seal(text, purpose=f"database:{database.name}:{column}")
             if column == "url":
                 columns |= {"host": address.host, "port": address.port or None, "database_name": address.database}
-        elif column == "url":
-            raise Invalid("A database has a URL: leave it out to keep the present one.", field="url")
         else:
             columns[f"{column}_sealed"] = None
-    if max_rate_mb is not ...:
-        if max_rate_mb is not None and max_rate_mb < 1:
-            raise Invalid(
-                "The limit is at least 1 MB/s; without one, a dump is as fast as it goes.", field="max_rate_mb"
-            )
-        columns["max_rate_mb"] = max_rate_mb
+    if max_rate_mb is not None and max_rate_mb < 1:
+        raise Invalid("The limit is at least 1 MB/s; without one, a dump is as fast as it goes.", field="max_rate_mb")
+    columns["max_rate_mb"] = max_rate_mb
     with transaction.atomic():
         row = Database.objects.select_for_update().get(pk=database.pk)
         shown = {name for name in columns if not name.endswith("_sealed")}
@@ -228,7 +224,7 @@ def _tried(text: str, column: str, engine: str) -> Address:
 
 
 @transaction.atomic
-def change_plan(*, database: Database, actor: audit.Actor, **changes: Any) -> BackupPlan:
+def change_plan(*, plan: BackupPlan, actor: audit.Actor, **changes: Any) -> BackupPlan:
     """Change when a database is backed up and how long its backups are kept: any of `enabled`, `cron`, `time_zone`,
     `retention_days`, `archive_months`, `drill`. Raises Invalid with the first wrong field; then nothing has changed.
 
@@ -237,7 +233,7 @@ def change_plan(*, database: Database, actor: audit.Actor, **changes: Any) -> Ba
     """
     if unknown := changes.keys() - PLAN_FIELDS:
         raise Invalid(f"A plan has no {', '.join(sorted(unknown))}.")
-    plan = BackupPlan.objects.select_for_update().get(database=database)
+    plan = BackupPlan.objects.select_for_update().select_related("database").get(pk=plan.pk)
     before = {name: getattr(plan, name) for name in changes}
     for name, value in changes.items():
         setattr(plan, name, value)
@@ -255,8 +251,8 @@ def change_plan(*, database: Database, actor: audit.Actor, **changes: Any) -> Ba
     if changed:
         audit.record(
             actor=actor,
-            action="plan.update",
-            subject=f"database:{database.name}",
+            action="backup_plan.update",
+            subject=f"database:{plan.database.name}",
             before={name: before[name] for name in changed},
             after={name: changes[name] for name in changed},
         )

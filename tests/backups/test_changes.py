@@ -34,14 +34,14 @@ def test_a_changed_plan_counts_its_slots_from_now():
     now = datetime.now(UTC)
     plan = BackupPlanFactory(cron="0 2 * * *", last_slot=now - timedelta(days=3))
 
-    services.change_plan(database=plan.database, actor=ANA, cron="*/5 * * * *", retention_days=7)
+    services.change_plan(plan=plan, actor=ANA, cron="*/5 * * * *", retention_days=7)
 
     plan.refresh_from_db()
     assert (plan.cron, plan.retention_days) == ("*/5 * * * *", 7)
     assert plan.last_slot >= now
     assert schedule.open_due_plans(now) == 0
     assert not BackupJob.objects.exists()
-    entry = AuditEntry.objects.get(action="plan.update")
+    entry = AuditEntry.objects.get(action="backup_plan.update")
     assert entry.before == {"cron": "0 2 * * *", "retention_days": 30}
     assert entry.after == {"cron": "*/5 * * * *", "retention_days": 7}
 
@@ -49,8 +49,8 @@ def test_a_changed_plan_counts_its_slots_from_now():
 def test_a_longer_retention_alone_leaves_the_slots_as_they_are():
     plan = BackupPlanFactory(last_slot=datetime.now(UTC) - timedelta(days=3))
 
-    assert services.change_plan(database=plan.database, actor=ANA, retention_days=60).last_slot == plan.last_slot
-    assert services.change_plan(database=plan.database, actor=ANA, retention_days=60).retention_days == 60
+    assert services.change_plan(plan=plan, actor=ANA, retention_days=60).last_slot == plan.last_slot
+    assert services.change_plan(plan=plan, actor=ANA, retention_days=60).retention_days == 60
     assert AuditEntry.objects.count() == 1  # the second time nothing changed
 
 
@@ -68,7 +68,7 @@ def test_a_wrong_plan_is_refused_with_its_field_and_changes_nothing(changes, fie
     plan = BackupPlanFactory()
 
     with pytest.raises(Invalid) as caught:
-        services.change_plan(database=plan.database, actor=ANA, enabled=False, **changes)
+        services.change_plan(plan=plan, actor=ANA, enabled=False, **changes)
 
     assert caught.value.field == field
     assert BackupPlan.objects.get().enabled
@@ -89,7 +89,7 @@ def test_a_database_moves_and_its_url_is_in_no_audit_entry(shop, tmp_path):
 
     row = services.change_database(database=row, actor=ANA, replica_url="", max_rate_mb=5)
     assert (row.replica_url_sealed, row.max_rate_mb) == (None, 5)
-    assert services.change_database(database=row, actor=ANA, max_rate_mb=None).max_rate_mb is None
+    assert services.change_database(database=row, actor=ANA).max_rate_mb is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,6 @@ def test_a_database_moves_and_its_url_is_in_no_audit_entry(shop, tmp_path):
     [
         ({"url": "sqlite:////no/such/file"}, "url"),
         ({"url": "mysql://ana:open-sesame@127.0.0.1:9/shop"}, "url"),
-        ({"url": ""}, "url"),
         ({"replica_url": "sqlite:////no/such/file"}, "replica_url"),
         ({"scratch_url": "oracle://db"}, "scratch_url"),
         ({"max_rate_mb": 0}, "max_rate_mb"),
