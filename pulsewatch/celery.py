@@ -12,12 +12,17 @@ from celery import Celery, signals
 from celery.schedules import crontab
 from django.conf import settings
 from kombu import Queue
+from kombu.transport import redis
 
 from apps.core import context
 from apps.core.logging import install_hooks
 from pulsewatch.env import require_settings_module
 
 require_settings_module()
+
+# A worker whose broker goes away in the midst of a task would try to hand the message back to it, and die of that
+# (kombu 5.7: 'NoneType' object has no attribute 'hostname'). Nothing is lost: the row is the work, a tick sends again.
+redis.Channel.do_restore = False
 
 app = Celery("pulsewatch")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -65,6 +65,8 @@ class SeaweedFS(Server):
             # By default these two are files in /tmp.
             f"-s3.localSocket={self.folder / 's3.sock'}",
             f"-filer.localSocket={self.folder / 'filer.sock'}",
+            # A server that was killed waits so long for other masters before it is its own: there are none.
+            *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
             *("-master.telemetry=false", "-s3.autoCreateBucket=false", "-volume.minFreeSpace=0"),
             *(f"-master.volumeSizeLimitMB={VOLUME_MB}", f"-volume.max={self.volumes}"),
             *self.options,
