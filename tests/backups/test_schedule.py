@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from apps.backups import runner, schedule
+from apps.backups import restorer, runner, schedule
 from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.core.audit import Actor
 from apps.core.errors import Conflict
@@ -215,3 +215,39 @@ def test_a_lost_message_is_sent_again(monkeypatch):
     assert sent == [], "the first message may still be on its way"
     schedule.wake_waiting(later)
     assert sent == [("backups.run", BackupJob.objects.get().pk)]
+
+
+def test_a_drill_whose_worker_died_runs_once_more_and_a_restore_does_not():
+    backup = make_backup(make_plan(), TWO)
+    drill = Restore.objects.open(backup, now=TWO, kind="drill", host=backup.database)
+    other = Restore.objects.open(backup, now=TWO, kind="restore", host=backup.database, schema="copy")
+    ends = []
+    now = TWO
+    for _ in range(2):
+        for row in (drill, other):
+            restorer.claim(row.pk, owner="worker", now=now)
+        now += timedelta(minutes=5)
+        schedule.heal(now)
+        for row in (drill, other):
+            row.refresh_from_db()
+        ends.append((drill.status, other.status))
+
+    assert ends == [("queued", "failed"), ("failed", "failed")]
+    assert "not complete" in other.error_message
+
+
+def test_what_a_backup_that_failed_for_good_left_is_removed_by_the_clean_up():
+    plan = make_plan()
+    schedule.open_due_plans(TWO)
+    job = BackupJob.objects.get()
+    path = "production/2026/03/02/half.sql.zst.enc"
+    BackupJob.objects.update(status="failed", completed_at=TWO, object_path=path)
+    with runner.storage() as place:
+        place.write_bytes(path, b"half")
+
+        schedule.clean_up(TWO)
+
+        assert not place.exists(path)
+    job.refresh_from_db()
+    assert (job.object_path, job.object_deleted_at) == ("", None)
+    assert plan.database.backups.count() == 1
