@@ -216,8 +216,8 @@ class DiagnosticAdmin(HistoryAdmin):
     list_filter = (StateFilter, "severity", "category", "environment", "service")
     list_select_related = ("service", "source__service")
     list_before_template = "admin/builds/severities.html"
-    search_fields = ("=id", "=error_code", "=source__tool", "file_path__startswith")
-    search_help_text = "A whole id, code or tool, or the beginning of a path"
+    search_fields = ("=id", "=error_code", "=source__tool", "=source__branch", "file_path__startswith")
+    search_help_text = "A whole id, code, tool or branch, or the beginning of a path"
     actions = ("take_into_work", "defer", "resolve")
     actions_detail = ("take_this", "defer_this", "resolve_this")
     fieldsets = (

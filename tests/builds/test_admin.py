@@ -112,6 +112,16 @@ def test_an_action_asks_first_and_then_moves_what_was_chosen(sign_in):
     assert Diagnostic.objects.get(pk=second.pk).status == "resolved"
 
 
+def test_an_action_takes_no_more_than_a_request_can_do(sign_in, monkeypatch):
+    monkeypatch.setattr("apps.builds.admin.AT_ONCE", 2)
+    rows = [DiagnosticFactory() for _ in range(3)]
+    client = sign_in("operator")
+    for action in ("take_into_work", "defer"):
+        chosen = {"action": action, "_selected_action": [row.pk for row in rows]}
+        assert "at most 2 diagnostics at once" in text(client.post(DIAGNOSTICS, chosen, follow=True))
+    assert not AuditEntry.objects.filter(action__startswith="diagnostic").exists()
+
+
 def test_buttons_on_the_page_of_a_diagnostic_lead_to_the_question(sign_in):
     row = DiagnosticFactory(id="diagnostic_20251020_231500_k3f9k3f9k3f9")
     client = sign_in("operator")

@@ -202,6 +202,28 @@ def test_a_diagnostic_moves_by_hand_only_along_the_flow(source, target):
         assert Diagnostic.objects.get().status == source
 
 
+def test_an_unknown_status_of_a_diagnostic_is_refused():
+    with pytest.raises(Invalid, match="identified, in_progress, resolved, deferred"):
+        services.move_diagnostic(diagnostic=DiagnosticFactory(), status="ignored", actor=CI)
+
+
+def test_a_field_that_no_build_has_is_the_callers_mistake(app):
+    with pytest.raises(TypeError, match="not colour"):
+        start(app, colour="red")
+    with pytest.raises(TypeError, match="not branch"):
+        services.change_build(build=start(app), actor=CI, branch="other")
+
+
+def test_more_builds_in_a_second_than_there_are_names_is_said(app, monkeypatch):
+    monkeypatch.setattr(services.ids, "suffix", lambda length: "same")
+    with time_machine.travel(WHEN, tick=False):
+        start(app)
+        start(app)
+        with pytest.raises(Conflict, match="Too many builds"):
+            start(app)
+    assert Build.objects.count() == 2
+
+
 def test_notes_are_bounded_and_carry_no_secret():
     row = DiagnosticFactory()
     with pytest.raises(Invalid, match="2,000"):

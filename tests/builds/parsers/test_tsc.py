@@ -91,6 +91,10 @@ def test_pretty_output_without_its_colours_reads_the_same():
             [Found("a.ts", 3, 4, "error", "TS1", "like b.ts(5,6): error TS2: x")],
         ),
         ("a.ts(1,1): error TS1: e\n  more\n\n  not more\n", [Found("a.ts", 1, 1, "error", "TS1", "e\n  more")]),
+        (
+            "a.ts(1,1): error TS1: e\n  b.ts(2,2): error TS2: x\n",
+            [Found("a.ts", 1, 1, "error", "TS1", "e\n  b.ts(2,2): error TS2: x")],
+        ),
         ("a.ts(1,1): error TS1: e\nnoise\n  not more\n", [Found("a.ts", 1, 1, "error", "TS1", "e")]),
         ("a.ts(1,1): error TS1: \xe9\x07\n", [Found("a.ts", 1, 1, "error", "TS1", "\xe9")]),
         ("50%\r99%\ra.ts(1,1): error TS1: e\n", [Found("a.ts", 1, 1, "error", "TS1", "e")]),
