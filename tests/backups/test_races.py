@@ -12,6 +12,7 @@ from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.core.audit import Actor
 from apps.core.errors import Conflict
 from apps.inventory.models import Database, Service
+from pulsewatch.celery import app
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engine]
 
@@ -42,6 +43,7 @@ def at_once(act: Callable[[int], object]) -> list[object]:
 
 
 def test_beats_workers_and_people_who_come_together_get_one_backup_one_worker_and_one_restore(settings, tmp_path):
+    app.set_default()  # it sends to the broker of the tests
     settings.BACKUP_STORAGE = str(tmp_path)
     database = Database.objects.create(
         name="shop",

@@ -98,6 +98,18 @@ def test_a_killed_server_fails_the_attempt_and_the_next_one_is_verified(
     assert_next_one_is_verified(job)
 
 
+@on("MariaDB", "MySQL", "PostgreSQL")
+def test_writers_go_on_during_a_dump_which_is_of_one_moment(large: Engine) -> None:
+    database = register(url_of(large))
+    before = back_up(database)
+
+    during = back_up(database, once(lambda: run(large, "INSERT INTO zz_last VALUES (2, 'written meanwhile')")))
+
+    assert during.status == "completed"
+    assert run(large, "DELETE FROM zz_last WHERE id = 2", "SELECT count(*) FROM zz_last") == [(1,)]
+    assert during.tables == before.tables
+
+
 @on("MariaDB", "PostgreSQL")
 def test_a_table_made_during_the_dump_is_noticed(large: Engine, kept_here) -> None:
     job = back_up(register(url_of(large)), once(lambda: run(large, "CREATE TABLE made_meanwhile (id INT PRIMARY KEY)")))

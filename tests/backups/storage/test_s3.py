@@ -103,7 +103,8 @@ def test_a_storage_that_is_full_ends_the_upload_and_nothing_appears() -> None:
         assert place.read_bytes("kept", 1) == b"x"
 
 
-def test_a_lost_server_is_worth_another_try_while_writing_and_while_reading() -> None:
+def test_a_lost_server_is_worth_another_try_while_writing_and_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
     with SeaweedFS() as server, s3_storage(server, "p") as place:
         place.write_bytes("there", os.urandom(3 * s3.RANGE_BYTES))
         source = place.open("there")
@@ -121,14 +122,16 @@ def write_and_lose(place: Storage, server: SeaweedFS) -> None:
         sink.write(bytes(2 * s3.PART_BYTES))
 
 
-def test_a_frozen_server_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_server_is_given_up_on(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "READ_SECONDS", 0.2)
-    with SeaweedFS() as server, s3_storage(server, "p") as place:
+    with s3_storage(seaweedfs, "frozen") as place:
         place.write_bytes("a", b"x")
-        server.freeze()
-        with pytest.raises(Unreachable, match="does not answer"):
-            place.size("a")
-        server.thaw()
+        seaweedfs.freeze()
+        try:
+            with pytest.raises(Unreachable, match="does not answer"):
+                place.size("a")
+        finally:
+            seaweedfs.thaw()
 
 
 def test_a_storage_that_nobody_closes_holds_no_connection_when_it_is_gone(seaweedfs: SeaweedFS) -> None:
