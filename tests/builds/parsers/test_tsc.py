@@ -208,7 +208,7 @@ FOUND = st.builds(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(FOUND, st.lists(LINES, max_size=3)), max_size=8), st.booleans(), st.sampled_from(["\n", "\r\n"])
 )
