@@ -58,6 +58,11 @@ class Reader:
         """Whether the variable (or its `_FILE` form) is set to something."""
         return bool(self._variables.get(name) or self._variables.get(f"{name}_FILE"))
 
+    def file_of(self, name: str) -> Path | None:
+        """The file that holds the variable's value, when it is given by its `_FILE` form."""
+        path = self._variables.get(f"{name}_FILE")
+        return Path(path).absolute() if path and not self._variables.get(name) else None
+
     def text(self, name: str, default: str = "", *, example: str, required: bool = False, min_length: int = 0) -> str:
         """A string, stripped of white space around it; `default` when it is not set."""
         if not self.given(name):

@@ -49,8 +49,10 @@ if DEPLOYED and SECRET_KEY and (SECRET_KEY.startswith(("django-insecure", "chang
 if not DEPLOYED and not env.given("SECRET_KEY"):
     SECRET_KEY = embedded_secret(VAR_DIR, "secret_key")
 BACKUP_KEYSET = env.text("BACKUP_KEYSET", example="$(python manage.py backup new-keyset)")
+BACKUP_KEYSET_FILE = env.file_of("BACKUP_KEYSET")  # read again when it is needed: a key rotation writes there
 if not DEPLOYED and not env.given("BACKUP_KEYSET"):
     BACKUP_KEYSET = embedded_secret(VAR_DIR, "backup_keyset.json", make=embedded_keyset)
+    BACKUP_KEYSET_FILE = VAR_DIR / "backup_keyset.json"
 METRICS_TOKEN = env.text(
     "METRICS_TOKEN", min_length=16 if env.given("METRICS_TOKEN") else 0, example="$(openssl rand -hex 32)"
 )

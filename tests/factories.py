@@ -92,12 +92,13 @@ class BackupJobFactory(factory.django.DjangoModelFactory):
     completed_at = factory.LazyAttribute(lambda row: row.started_at + timedelta(seconds=42))
     duration_seconds = 42
     database_name = "shop"
+    source = factory.LazyAttribute(lambda row: row.database.name if row.database else "shop")
     backup_bytes = 2_000_000
     compressed_bytes = 500_000
     compression_ratio = 0.25
     storage_location = "/srv/backups"
-    object_path = factory.LazyAttribute(lambda row: f"{row.id}.sql.zst.enc")
-    sidecar_path = factory.LazyAttribute(lambda row: f"{row.id}.json")
+    object_path = factory.LazyAttribute(lambda row: f"{row.environment}/{row.id}.sql.zst.enc")
+    sidecar_path = factory.LazyAttribute(lambda row: f"{row.environment}/{row.id}.json")
     storage_url = factory.LazyAttribute(lambda row: f"/srv/backups/{row.object_path}")
     integrity_check_passed = True
     integrity_check_at = factory.SelfAttribute("completed_at")

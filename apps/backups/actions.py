@@ -29,7 +29,8 @@ def page_of(row: Database | BackupJob | Restore) -> str:
 
 def may_use(backup: BackupJob) -> bool:
     """Whether a backup can be restored from: found whole, and still stored."""
-    return backup.status == "completed" and bool(backup.integrity_check_passed) and backup.object_deleted_at is None
+    usable = backup.integrity_check_passed is not False  # None: imported; a restore verifies first in any case
+    return backup.status == "completed" and usable and backup.object_deleted_at is None
 
 
 def back_up(page: ModelAdmin, request: HttpRequest, database: Database) -> HttpResponse:

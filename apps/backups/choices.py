@@ -24,12 +24,16 @@ class Trigger(TextChoices):
     SCHEDULED = "scheduled"
     MANUAL = "manual"
     PRE_DEPLOYMENT = "pre_deployment", "Before a deployment"
+    PRE_RESTORE = "pre_restore", "Before a restore"
 
 
 class RestoreKind(TextChoices):
+    """What a backup is used for. `verify` reads all of it and writes nowhere."""
+
     DRILL = "drill"
     RESTORE = "restore"
     TABLE = "table", "One table"
+    VERIFY = "verify"
 
 
 class RestoreStatus(TextChoices):

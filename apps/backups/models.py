@@ -1,6 +1,7 @@
 """Plans, backups and restores."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Self
 
 from django.core.exceptions import ValidationError
@@ -10,7 +11,8 @@ from django.db.models import Case, F, Q, Value, When
 
 from apps.backups import rules
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
-from apps.core import ids
+from apps.backups.engines.address import place
+from apps.core import ids, lease
 from apps.core.choices import Environment
 from apps.core.errors import Conflict
 from apps.core.wake import wake
@@ -20,9 +22,23 @@ from apps.inventory.models import Database
 OPEN_BACKUP = (BackupStatus.QUEUED, BackupStatus.IN_PROGRESS)
 OPEN_RESTORE = (RestoreStatus.QUEUED, RestoreStatus.IN_PROGRESS)
 DRILL_SCHEMA = "pulsewatch_drill_"  # scratch schemas of drills begin like this, so that a person may drop a lost one
+MAX_TARGET = 300  # characters; two places that agree so far count as one
+_ID_WORDS = {RestoreKind.DRILL: "drill", RestoreKind.VERIFY: "verify"}
 DEFAULT_DAYS, DEFAULT_MONTHS = 30, 12  # kept without a plan
 # Development is not backed up: nothing there is worth a restore.
 BACKED_UP = (Environment.STAGING, Environment.PRODUCTION)
+
+
+def place_of(database: Database, schema: str = "") -> str:
+    """Where a schema on the server of a database is, in one spelling; without `schema`, the database itself."""
+    return place(database.engine, database.host, database.port, schema or database.database_name)
+
+
+def schema_beside(database: Database, name: str) -> str:
+    """The schema that `name` means on the server of a database: for SQLite a file, by default beside it."""
+    if database.engine == DatabaseEngine.SQLITE:
+        return str(Path(database.database_name).parent / name)
+    return name
 
 
 def cron_expression(value: str) -> None:
@@ -80,6 +96,10 @@ class LeasedQuerySet(models.QuerySet):
     def claimable(self, now: datetime) -> Self:
         return self.filter(status="queued").filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now))
 
+    def held(self, owner: str) -> Self:
+        """In progress, and this worker's."""
+        return self.filter(status="in_progress", lease_owner=owner)
+
 
 class BackupJobQuerySet(LeasedQuerySet):
     def open(
@@ -93,11 +113,16 @@ class BackupJobQuerySet(LeasedQuerySet):
         requested_by: str = "",
         slot: datetime | None = None,
         status: str = BackupStatus.QUEUED,
+        held_by: str = "",
     ) -> "BackupJob":
         """Queue a backup and wake a worker for it, under the first free id of this second.
 
-        Raises Conflict while another one is open for the database, or when the slot has its row already.
+        With `held_by`, the caller runs it itself: it is in progress from the start under that lease, no worker is
+        woken, and it is not tried again. Raises Conflict while another one is open for the database, or when the slot
+        has its row already.
         """
+        if held_by:
+            status = BackupStatus.IN_PROGRESS
         plan = BackupPlan.objects.filter(database=database).first()
         days, months = (plan.retention_days, plan.archive_months) if plan else (DEFAULT_DAYS, DEFAULT_MONTHS)
         job = BackupJob(
@@ -112,6 +137,10 @@ class BackupJobQuerySet(LeasedQuerySet):
             started_at=now,
             completed_at=now if status == BackupStatus.MISSED else None,
             database_name=database.database_name,
+            source=database.name,
+            attended=bool(held_by),
+            lease_owner=held_by,
+            lease_until=now + lease.LENGTH if held_by else None,
             storage_location=storage_location,
             retention_expires_at=rules.expires_at(now, archive=False, days=days, months=months),
         )
@@ -156,7 +185,10 @@ class BackupJob(models.Model):
     started_at = models.DateTimeField()
     completed_at = models.DateTimeField(null=True)
     duration_seconds = models.PositiveIntegerField("duration (s)", null=True)
-    database_name = models.CharField("database", max_length=255)
+    database_name = models.CharField("schema", max_length=255)
+    source = models.CharField(
+        max_length=50, blank=True, help_text="The name its database was registered under, also when that is gone"
+    )
     engine = models.CharField(max_length=64, blank=True)
     backup_bytes = models.PositiveBigIntegerField("size (bytes)", null=True)
     compressed_bytes = models.PositiveBigIntegerField("stored (bytes)", null=True)
@@ -169,6 +201,8 @@ class BackupJob(models.Model):
     storage_url = models.CharField(max_length=700)
     object_path = models.CharField(max_length=255, blank=True)
     sidecar_path = models.CharField(max_length=255, blank=True)
+    key_id = models.CharField(max_length=16, blank=True, help_text="The key that its data key is sealed with")
+    imported = models.BooleanField(default=False, help_text="Found in a storage, not made here")
     integrity_check_passed = models.BooleanField(null=True)
     integrity_check_at = models.DateTimeField(null=True)
     restore_tested = models.BooleanField(default=False)
@@ -180,8 +214,10 @@ class BackupJob(models.Model):
     legal_hold = models.BooleanField(default=False)
     object_deleted_at = models.DateTimeField(null=True)
     error_message = models.TextField(null=True)
+    size_anomaly = models.CharField(max_length=200, blank=True, help_text="Why its size is odd, in a sentence")
     notes = models.JSONField(default=list, help_text="What the dump cannot carry, in sentences")
     tables = models.JSONField(default=dict, help_text="Digest of each table's section of the dump")
+    attended = models.BooleanField(default=False, help_text="Run where it was asked for, and not tried again")
     retry_count = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
     lease_owner = models.CharField(max_length=100, blank=True)
@@ -247,44 +283,62 @@ class RestoreQuerySet(LeasedQuerySet):
         *,
         now: datetime,
         kind: str,
-        host: Database,
+        host: Database | None,
         schema: str = "",
         table: str = "",
+        overwrite: bool = False,
         requested_by: str = "",
-        safety_backup: BackupJob | None = None,
+        held_by: str = "",
     ) -> "Restore":
-        """Queue a restore on the server of `host` and wake a worker. IntegrityError: another one writes there."""
-        drill = kind == RestoreKind.DRILL
-        if drill:
+        """Queue a use of a backup and wake a worker. IntegrityError: another one has the same target.
+
+        `host` is the database on whose server it happens; a verification has none. With `held_by`, the caller runs it
+        itself: it is in progress from the start under that lease, and no worker is woken.
+        """
+        if kind == RestoreKind.DRILL and host is not None:
             schema = DRILL_SCHEMA + ids.suffix(8)
             if host.engine == DatabaseEngine.SQLITE:
                 schema = f"{host.database_name}.{schema}"
         row = self.create(
-            id=f"{ids.timestamped('drill' if drill else 'restore', now)}_{ids.suffix(4)}",
+            id=f"{ids.timestamped(_ID_WORDS.get(kind, 'restore'), now)}_{ids.suffix(4)}",
             backup=backup,
             kind=kind,
-            target=f"{host.engine}://{host.host}:{host.port or ''}/{schema}"[:300],
+            status=RestoreStatus.IN_PROGRESS if held_by else RestoreStatus.QUEUED,
+            attended=bool(held_by),
+            lease_owner=held_by,
+            lease_until=now + lease.LENGTH if held_by else None,
+            target=(place_of(host, schema) if host is not None else f"backup:{backup.pk}")[:MAX_TARGET],
             target_database=host,
             schema=schema,
             table=table,
+            overwrite=overwrite,
             requested_by=requested_by,
             started_at=now,
-            safety_backup=safety_backup,
         )
-        wake("backups.restore", row.pk)
+        if not held_by:
+            wake("backups.restore", row.pk)
         return row
+
+    def writing_to(self, database: Database) -> Self:
+        """Open restores whose target is this database itself."""
+        return self.filter(open_target=place_of(database)[:MAX_TARGET])
 
 
 class Restore(models.Model):
-    """One use of a backup: a drill that proves it, a restore, or a restore of one table."""
+    """One use of a backup: a verification, a drill that proves it, a restore, or a restore of one table."""
 
     id = models.CharField(max_length=64, primary_key=True)
     backup = models.ForeignKey(BackupJob, on_delete=models.PROTECT, related_name="restores")
     kind = models.CharField(max_length=16, choices=RestoreKind)
-    target = models.CharField(max_length=300, help_text="Where to, without credentials: engine://host:port/schema")
+    target = models.CharField(
+        max_length=MAX_TARGET, help_text="Where to, without credentials: engine://host:port/schema, or backup:id"
+    )
     target_database = models.ForeignKey(Database, null=True, on_delete=models.SET_NULL, related_name="+")
-    schema = models.CharField(max_length=255)
+    schema = models.CharField(max_length=255, blank=True)
     table = models.CharField(max_length=255, blank=True)
+    overwrite = models.BooleanField(default=False, help_text="Somebody confirmed that what is there is replaced")
+    target_touched = models.BooleanField(default=False, help_text="From here on the target is not as it was")
+    attended = models.BooleanField(default=False, help_text="Run where it was asked for, and not tried again")
     status = models.CharField(max_length=16, choices=RestoreStatus, default=RestoreStatus.QUEUED)
     requested_by = models.CharField(max_length=150, blank=True)
     started_at = models.DateTimeField()
@@ -306,7 +360,7 @@ class Restore(models.Model):
     # The target while the restore is open, NULL after: two restores never write into one schema.
     open_target = models.GeneratedField(
         expression=Case(When(status__in=OPEN_RESTORE, then=F("target")), default=Value(None)),
-        output_field=models.CharField(max_length=300, null=True),
+        output_field=models.CharField(max_length=MAX_TARGET, null=True),
         db_persist=True,
     )
 
@@ -327,3 +381,19 @@ class Restore(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class RecoveryKit(models.Model):
+    """That the keys were exported: which one was the primary, when, and by whom."""
+
+    key_id = models.CharField(max_length=16)
+    exported_at = models.DateTimeField()
+    exported_by = models.CharField(max_length=150)
+
+    class Meta:
+        db_table = "recovery_kits"
+        ordering = ("-exported_at", "-id")
+        indexes = (models.Index(fields=("key_id",), name="idx_recovery_kits_key"),)
+
+    def __str__(self) -> str:
+        return f"key {self.key_id}, {self.exported_at:%Y-%m-%d}"

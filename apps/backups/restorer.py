@@ -5,20 +5,22 @@ import time
 from contextlib import suppress
 from datetime import datetime
 
+from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
 from apps.backups import rules
 from apps.backups import sidecar as sidecars
-from apps.backups.choices import RestoreKind, RestoreStatus
+from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
+from apps.backups.engines import reader_for
 from apps.backups.engines.base import Content, Engine, EngineError
-from apps.backups.models import Restore
-from apps.backups.runner import LeaseLost, Progress, Watch, engine_of, persist, prove, storage
+from apps.backups.models import BackupJob, Restore
+from apps.backups.runner import LeaseLost, Progress, Unproven, Watch, back_up, engine_of, persist, prove, storage
 from apps.backups.sidecar import Sidecar
-from apps.backups.storage import Storage
+from apps.backups.storage import Missing, Storage
 from apps.backups.stream import Stopped, blocks, decode
 from apps.core import lease, vault
-from apps.core.errors import Conflict, PulsewatchError
+from apps.core.errors import Conflict, Corrupt, PulsewatchError
 from apps.core.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -27,11 +29,14 @@ LEFT_AT_MOST = 20  # schemas of earlier drills that one drill looks for
 
 
 def restore(restore_id: str, *, owner: str, progress: Progress | None = None) -> Restore | None:
-    """Run a queued restore to its end. None when somebody else has it; the row tells how it went."""
+    """Run a restore that is queued, or held by this owner, to its end. None when somebody else has it.
+
+    The row tells how it went.
+    """
     row = claim(restore_id, owner=owner, now=timezone.now())
     if row is None:
         return None
-    mine = Restore.objects.filter(pk=row.pk, lease_owner=owner, status=RestoreStatus.IN_PROGRESS)
+    mine = Restore.objects.held(owner).filter(pk=row.pk)
 
     def renew() -> bool:
         return bool(mine.update(lease_until=timezone.now() + lease.LENGTH))
@@ -39,10 +44,16 @@ def restore(restore_id: str, *, owner: str, progress: Progress | None = None) ->
     with lease.Lease(renew) as held:
         try:
             try:
-                with storage() as place:
+                with storage(row.backup.storage_location) as place:
                     _work(row, mine, place, Watch(mine, held, progress))
             except Stopped:
-                _end(mine, row, RestoreStatus.CANCELLED, timezone.now(), error_message="Cancelled.")
+                _end(
+                    mine,
+                    row,
+                    RestoreStatus.CANCELLED,
+                    timezone.now(),
+                    error_message=f"Cancelled. {_left(mine)}".strip(),
+                )
             except LeaseLost:
                 raise
             except (PulsewatchError, OSError) as error:
@@ -58,7 +69,23 @@ def restore(restore_id: str, *, owner: str, progress: Progress | None = None) ->
     return row
 
 
+def left_behind(row: Restore) -> str:
+    """What a restore that did not come to its end leaves, in a sentence; empty for a drill or a verification."""
+    if row.kind not in (RestoreKind.RESTORE, RestoreKind.TABLE):
+        return ""
+    if not row.target_touched:
+        return "Nothing was changed."
+    saved = f" What was there before is in {row.safety_backup_id}." if row.safety_backup_id else ""
+    return f"What it left in {row.schema} is not complete.{saved}"
+
+
+def _left(mine) -> str:
+    row = persist(mine.first)
+    return left_behind(row) if row else ""
+
+
 def _failed(mine, row: Restore, reason: str) -> None:
+    reason = f"{reason} {_left(mine)}".strip()
     _end(mine, row, RestoreStatus.FAILED, timezone.now(), error_message=reason)
     logger.error(
         "Restore %s failed: %s",
@@ -69,8 +96,8 @@ def _failed(mine, row: Restore, reason: str) -> None:
 
 
 def claim(restore_id: str, *, owner: str, now: datetime) -> Restore | None:
-    """Take a queued restore; None when it is not to be had."""
-    taken = (
+    """Take a queued restore, or one held already; None when it is not to be had."""
+    taken = Restore.objects.held(owner).filter(pk=restore_id, attended=True).exists() or (
         Restore.objects.claimable(now)
         .filter(pk=restore_id)
         .update(status=RestoreStatus.IN_PROGRESS, lease_owner=owner, lease_until=now + lease.LENGTH, started_at=now)
@@ -84,9 +111,9 @@ def read_sidecar(place: Storage, path: str) -> Sidecar:
     return sidecars.read(place, path, vault.keyring())
 
 
-def verify(place: Storage, sidecar: Sidecar, engine: Engine | None, watch: Watch | None = None) -> None:
-    """Read a whole backup and compare it with what its sidecar says. Raises Corrupt, or Unproven."""
-    reader = engine.reader() if engine else None
+def verify(place: Storage, sidecar: Sidecar, watch: Watch | None = None) -> None:
+    """Read a whole backup and compare it with what its sidecar says. Raises Corrupt, Unproven or Different."""
+    reader = reader_for(sidecar.engine)
     with place.open(sidecar.object_path) as source:
         decode(
             source,
@@ -96,10 +123,9 @@ def verify(place: Storage, sidecar: Sidecar, engine: Engine | None, watch: Watch
             on_block=watch,
             should_stop=watch.stop if watch else None,
         )
-    if reader:
-        content = reader.close()
-        prove(content, sidecar.objects)
-        compare(sidecar.digests, content)
+    content = reader.close()
+    prove(content, sidecar.objects)
+    compare(sidecar.digests, content)
 
 
 def compare(expected: dict[str, str], content: Content) -> None:
@@ -118,18 +144,40 @@ class Different(Conflict):
 
 
 def _work(row: Restore, mine, place: Storage, watch: Watch) -> None:
-    sidecar = read_sidecar(place, row.backup.sidecar_path)
+    if row.kind == RestoreKind.VERIFY:
+        _proven(row, place, watch)
+        _end(mine, row, RestoreStatus.COMPLETED, timezone.now())
+        return
     source = _source(row)
-    watch.step = "verify"
-    verify(place, sidecar, source, watch)
+    sidecar = _proven(row, place, watch)
+    if sidecar.engine != source.address.engine:
+        raise Conflict(f"This is a backup of {sidecar.engine}, and the target is {source.address.engine}.")
     target = source.at(row.schema)
     if row.kind == RestoreKind.DRILL:
         _drill(row, mine, place, sidecar, target, watch)
         return
-    if row.kind == RestoreKind.RESTORE:
-        _make_room(row, target)
+    if row.kind == RestoreKind.TABLE:
+        _make_room_for_table(row, mine, target)
+    else:
+        _make_room(row, mine, target, watch)
     seconds = _load(place, sidecar, target, watch, events=True, table=row.table or None)
     _end(mine, row, RestoreStatus.COMPLETED, timezone.now(), restore_seconds=seconds)
+
+
+def _proven(row: Restore, place: Storage, watch: Watch) -> Sidecar:
+    """The sidecar of a backup that was just read back whole. What is found is recorded on the backup."""
+    watch.step = "verify"
+    backup = BackupJob.objects.filter(pk=row.backup_id)
+    try:
+        sidecar = read_sidecar(place, row.backup.sidecar_path)
+        verify(place, sidecar, watch)
+    except (Corrupt, Missing, Unproven, Different):
+        # From now on it counts neither as the newest verified one nor as one that can be restored. A storage that does
+        # not answer, or a key that is not at hand, says nothing of the backup.
+        persist(lambda: backup.update(integrity_check_passed=False, integrity_check_at=timezone.now()))
+        raise
+    persist(lambda: backup.update(integrity_check_passed=True, integrity_check_at=timezone.now()))
+    return sidecar
 
 
 def _source(row: Restore) -> Engine:
@@ -142,15 +190,57 @@ def _source(row: Restore) -> Engine:
     return engine_of(database)
 
 
-def _make_room(row: Restore, target: Engine) -> None:
-    """A new schema, or one whose content has just been backed up. Raises Conflict otherwise."""
+def _make_room_for_table(row: Restore, mine, target: Engine) -> None:
+    """A schema that has no such table. Raises Conflict otherwise."""
+    if not target.exists():
+        target.create()
+    elif target.has_table(row.table):
+        raise Conflict(
+            f"{row.schema} has a table {row.table}, and it is not replaced. Restore the table into a new schema and "
+            "copy from there, or rename the one that is there."
+        )
+    persist(lambda: mine.update(target_touched=True))
+
+
+def _make_room(row: Restore, mine, target: Engine, watch: Watch) -> None:
+    """A new or empty schema, or one whose content has just been backed up and verified. Raises Conflict otherwise."""
     if not target.exists():
         target.create()
     elif not target.is_empty():
-        if row.safety_backup is None or not row.safety_backup.integrity_check_passed:
+        if not row.overwrite:
             raise Conflict(f"{row.schema} is not empty. Restore into a new schema, or confirm that it is overwritten.")
-        target.drop()
-        target.create()
+        _save_what_is_there(row, mine, watch)
+        persist(lambda: mine.update(target_touched=True))
+        target.clear()
+    persist(lambda: mine.update(target_touched=True))
+
+
+def _save_what_is_there(row: Restore, mine, watch: Watch) -> None:
+    """Back up the target before it is replaced. Raises Conflict, with the target as it was, when that fails."""
+    watch.step = "safety"
+    safety = BackupJob.objects.open(
+        row.target_database,
+        now=timezone.now(),
+        storage_location=settings.BACKUP_STORAGE,
+        triggered_by=Trigger.PRE_RESTORE,
+        backup_type=BackupType.MANUAL,
+        requested_by=row.requested_by,
+        held_by=row.lease_owner,
+    )
+    persist(lambda: mine.update(safety_backup=safety))
+    row.safety_backup = safety
+
+    def progress(_: str, done: int) -> None:
+        watch(done)
+        if watch.stop():
+            raise Stopped("Cancelled.")
+
+    done = back_up(safety.pk, owner=row.lease_owner, progress=progress)
+    if persist(mine.filter(cancel_requested=True).exists):  # the last moment at which nothing is changed
+        raise Stopped("Cancelled.")
+    if done is None or done.status != BackupStatus.COMPLETED:
+        reason = done.error_message if done else "Another worker took it."
+        raise Conflict(f"What is there could not be backed up first, so nothing was changed. {safety}: {reason}")
 
 
 def _load(

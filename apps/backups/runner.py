@@ -17,17 +17,19 @@ from apps.backups.choices import BackupStatus, BackupType, Trigger
 from apps.backups.engines import engine_for
 from apps.backups.engines.address import parse_url
 from apps.backups.engines.base import Content, Engine, EngineError, Objects
-from apps.backups.models import BackupJob
+from apps.backups.models import BackupJob, Restore
 from apps.backups.sidecar import Sidecar, object_path, sidecar_path
 from apps.backups.storage import Storage
 from apps.backups.stream import Encoded, Stopped, decode, encode
 from apps.core import lease, vault
-from apps.core.errors import PulsewatchError
+from apps.core.errors import Conflict, PulsewatchError
 from apps.core.redaction import redact
 from apps.inventory.models import Database
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+SIZES_COMPARED = 10  # backups whose median says what size is usual
 
 # What the driver says while our own database is away.
 AWAY = (OperationalError, InterfaceError)
@@ -56,9 +58,9 @@ class Stored:
     path: str
 
 
-def storage() -> Storage:
-    """Where backups go: BACKUP_STORAGE."""
-    return Storage(settings.BACKUP_STORAGE, **settings.BACKUP_STORAGE_OPTIONS)
+def storage(location: str = "") -> Storage:
+    """Where backups go: BACKUP_STORAGE; or another place that the same keys open."""
+    return Storage(location or settings.BACKUP_STORAGE, **settings.BACKUP_STORAGE_OPTIONS)
 
 
 def engine_of(database: Database, *, purpose: str = "url") -> Engine:
@@ -67,12 +69,15 @@ def engine_of(database: Database, *, purpose: str = "url") -> Engine:
     return engine_for(parse_url(vault.unseal(sealed, purpose=f"database:{database.name}:{purpose}")))
 
 
-def back_up(job_id: str, *, owner: str, progress: Progress | None = None, retry: bool = True) -> BackupJob | None:
-    """Run a queued backup to its end. None when somebody else has it; the row tells how it went."""
+def back_up(job_id: str, *, owner: str, progress: Progress | None = None) -> BackupJob | None:
+    """Run a backup that is queued, or held by this owner, to its end. None when somebody else has it.
+
+    The row tells how it went.
+    """
     job = claim(job_id, owner=owner, now=timezone.now())
     if job is None:
         return None
-    mine = BackupJob.objects.filter(pk=job.pk, lease_owner=owner, status=BackupStatus.IN_PROGRESS)
+    mine = BackupJob.objects.held(owner).filter(pk=job.pk)
 
     def renew() -> bool:
         return bool(mine.update(lease_until=timezone.now() + lease.LENGTH))
@@ -88,10 +93,10 @@ def back_up(job_id: str, *, owner: str, progress: Progress | None = None, retry:
         except Stopped:
             finish(mine, BackupStatus.CANCELLED, "Cancelled.", timezone.now())
         except (PulsewatchError, OSError) as error:
-            fail(mine, job, redact(str(error)), timezone.now(), retry=retry)
+            fail(mine, job, redact(str(error)), timezone.now())
         except BaseException as error:  # Ctrl-C, the time limit, a fault of ours: the row says so at once
             with suppress(DatabaseError):
-                fail(mine, job, f"It was interrupted ({type(error).__name__}).", timezone.now(), retry=retry)
+                fail(mine, job, f"It was interrupted ({type(error).__name__}).", timezone.now())
             raise
     job.refresh_from_db()
     return job
@@ -136,8 +141,8 @@ def persist(act: Callable[[], T]) -> T:
 
 
 def claim(job_id: str, *, owner: str, now: datetime) -> BackupJob | None:
-    """Take a queued backup whose time has come; None when it is not to be had."""
-    taken = (
+    """Take a queued backup whose time has come, or one held already; None when it is not to be had."""
+    taken = BackupJob.objects.held(owner).filter(pk=job_id, attended=True).exists() or (
         BackupJob.objects.claimable(now)
         .filter(pk=job_id)
         .update(
@@ -188,7 +193,12 @@ def _dump_and_check(mine, job: BackupJob, place: Storage, watch: Watch) -> Store
     database = job.database
     if database is None:
         raise EngineError("The database is no longer registered.")
-    engine = engine_of(database, purpose="replica_url" if database.replica_url_sealed else "url")
+    before_restore = job.triggered_by == Trigger.PRE_RESTORE
+    if not before_restore and (writing := Restore.objects.writing_to(database).first()):
+        raise Conflict(f"{writing} is writing to {database} now; a backup taken meanwhile would be of half of it.")
+    # What a restore is about to replace is what the database itself holds: a replica may be behind.
+    replica = bool(database.replica_url_sealed) and not before_restore
+    engine = engine_of(database, purpose="replica_url" if replica else "url")
     preflight = engine.preflight()
     if errors := [finding for finding in preflight.findings if finding.level == "error"]:
         raise EngineError(" ".join(f"{error.text} {error.remedy}".strip() for error in errors))
@@ -275,7 +285,10 @@ def _commit(mine, job: BackupJob, place: Storage, stored: Stored, now: datetime)
         "compression_ratio": kept / plain if plain else None,
         "object_path": stored.path,
         "sidecar_path": path,
-        "storage_url": f"{job.storage_location.rstrip('/')}/{stored.path}",
+        "storage_location": place.url,
+        "storage_url": f"{place.url.rstrip('/')}/{stored.path}",
+        "key_id": sidecar.key_id,
+        "size_anomaly": _anomaly(job, plain),
         "integrity_check_passed": True,
         "integrity_check_at": now,
         "notes": list(stored.notes),
@@ -300,6 +313,21 @@ def _commit(mine, job: BackupJob, place: Storage, stored: Stored, now: datetime)
         raise LeaseLost("The lease was lost.")
 
 
+def _anomaly(job: BackupJob, size: int) -> str:
+    """Why the size is odd against the newest verified backups of the database, or nothing."""
+    recent = BackupJob.objects.verified().filter(database=job.database).exclude(backup_bytes=None)
+    sizes = list(recent.order_by("-started_at").values_list("backup_bytes", flat=True)[:SIZES_COMPARED])
+    odd = rules.odd_size(size, sizes)
+    if odd:
+        logger.warning(
+            "Backup %s has an odd size: %s",
+            job.pk,
+            odd,
+            extra={"event": "backup_size_anomaly", "event_type": "backup", "resource_id": job.pk},
+        )
+    return odd
+
+
 def _archive_key(job: BackupJob) -> str | None:
     """`database-year-month` when this backup may become its month's archive."""
     if job.triggered_by != Trigger.SCHEDULED or job.backup_type != BackupType.FULL or job.slot is None:
@@ -316,9 +344,9 @@ def _archive_expiry(job: BackupJob) -> dict[str, datetime]:
     return {"retention_expires_at": until}
 
 
-def fail(mine, job: BackupJob, reason: str, now: datetime, *, retry: bool = True) -> None:
+def fail(mine, job: BackupJob, reason: str, now: datetime) -> None:
     """Record why it failed; queue the next attempt when there is one."""
-    later = rules.next_attempt(job.retry_count, now) if retry else None
+    later = None if job.attended else rules.next_attempt(job.retry_count, now)
     if persist(mine.filter(cancel_requested=True).exists):
         finish(mine, BackupStatus.CANCELLED, reason, now)
     elif later is None:

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from apps.backups import rules
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
 from apps.backups.models import BackupJob, BackupPlan, Restore
+from apps.backups.restorer import left_behind
 from apps.backups.runner import discard, fail, storage
-from apps.backups.storage import Storage
+from apps.backups.sidecar import sidecar_paths
 from apps.core.errors import Conflict, PulsewatchError
 from apps.core.models import StopSwitch
 from apps.core.wake import wake
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # A queued row is woken for again after this long: the first message may still be on its way.
 PATIENCE = timedelta(minutes=2)
-REMOVED_AT_ONCE = 100  # objects one clean-up deletes; the next tick goes on
+REMOVED_AT_ONCE = 100  # objects in one batch of a clean-up
 
 
 def open_due_plans(now: datetime) -> int:
@@ -74,9 +76,10 @@ def heal(now: datetime) -> int:
             taken = BackupJob.objects.filter(pk=job.pk, status=BackupStatus.IN_PROGRESS, lease_owner="tick")
             fail(taken, job, "Its worker died.", now)
             healed += 1
-    for row in Restore.objects.expired(now):
+    for row in Restore.objects.expired(now).select_related("safety_backup"):
         left = Restore.objects.filter(pk=row.pk, status=RestoreStatus.IN_PROGRESS, lease_until=row.lease_until)
-        if row.kind == RestoreKind.DRILL and row.next_attempt_at is None and not row.cancel_requested:
+        repeatable = row.kind in (RestoreKind.DRILL, RestoreKind.VERIFY) and not row.attended
+        if repeatable and row.next_attempt_at is None and not row.cancel_requested:
             # A drill begins by dropping its schema, so it can run again; once, lest it kills worker after worker.
             healed += left.update(
                 status=RestoreStatus.QUEUED, next_attempt_at=now, lease_owner="", lease_until=None, progress_bytes=0
@@ -86,7 +89,7 @@ def heal(now: datetime) -> int:
             status=RestoreStatus.FAILED,
             lease_owner="tick",
             completed_at=max(now, row.started_at),
-            error_message="Its worker died. What it left in the target is not complete.",
+            error_message=f"Its worker died. {left_behind(row)}".strip(),
         )
     return healed
 
@@ -108,35 +111,54 @@ def clean_up(now: datetime) -> int:
     """Delete expired objects, keeping their rows; never the newest verified one of a database. Gives how many."""
     if StopSwitch.objects.filter(on=True).exists():
         return 0
-    newest = set()
-    for database in BackupJob.objects.verified().values_list("database_id", flat=True).distinct():
-        newest.add(BackupJob.objects.verified().filter(database=database).order_by("-completed_at").first().pk)
-    gone = 0
-    expired = BackupJob.objects.filter(retention_expires_at__lte=now, object_deleted_at=None).exclude(sidecar_path="")
+    newest = {
+        BackupJob.objects.verified().filter(source=source).order_by("-started_at").values_list("pk", flat=True).first()
+        for source in BackupJob.objects.verified().order_by().values_list("source", flat=True).distinct()
+    }
+    # What was found in another storage belongs to whoever stored it there.
+    ours = BackupJob.objects.filter(Q(imported=False) | Q(storage_location=settings.BACKUP_STORAGE))
+    expired = ours.filter(retention_expires_at__lte=now, object_deleted_at=None, legal_hold=False)
+    expired = expired.exclude(sidecar_path="").exclude(pk__in=newest).order_by("retention_expires_at")
     halves = BackupJob.objects.filter(
         status__in=(BackupStatus.FAILED, BackupStatus.CANCELLED), sidecar_path=""
     ).exclude(object_path="")
-    with storage() as place:
-        for job in halves[:REMOVED_AT_ONCE]:
+    for job in halves[:REMOVED_AT_ONCE]:
+        with storage(job.storage_location) as place:
             discard(place, job, job.object_path)
-        for job in expired.order_by("retention_expires_at")[:REMOVED_AT_ONCE]:
-            kept = rules.Kept(
-                expires_at=job.retention_expires_at,
-                verified=bool(job.integrity_check_passed),
-                newest_verified=job.pk in newest,
-                legal_hold=job.legal_hold,
-                deleted=job.object_deleted_at is not None,
-            )
-            if rules.may_delete(kept, now) and _remove(place, job, now):
+    gone, tried = 0, 0
+    # Batch after batch, until all are gone or a whole batch could not be removed.
+    while batch := list(expired[tried : tried + REMOVED_AT_ONCE]):
+        for job in batch:
+            if _may_go(job, newest, now) and _remove(job, now):
                 gone += 1
+            else:
+                tried += 1
+        if tried >= REMOVED_AT_ONCE:
+            break
     return gone
 
 
-def _remove(place: Storage, job: BackupJob, now: datetime) -> bool:
+def _may_go(job: BackupJob, newest: set[str], now: datetime) -> bool:
+    kept = rules.Kept(
+        expires_at=job.retention_expires_at,
+        verified=bool(job.integrity_check_passed),
+        newest_verified=job.pk in newest,
+        legal_hold=job.legal_hold,
+        deleted=job.object_deleted_at is not None,
+    )
+    return rules.may_delete(kept, now)
+
+
+def _remove(job: BackupJob, now: datetime) -> bool:
+    """Delete a backup's files. False when the storage refuses, or somebody held it meanwhile."""
+    if not BackupJob.objects.filter(pk=job.pk, legal_hold=False, object_deleted_at=None).exists():
+        return False
     try:
-        # The sidecar first: without it the object is no backup, so a crash in between leaves none that looks like one.
-        place.delete(job.sidecar_path)
-        place.delete(job.object_path)
+        with storage(job.storage_location) as place:
+            # Sidecars first: without one the object is no backup, so a crash leaves none that looks like one.
+            for path in sidecar_paths(place, job.object_path):
+                place.delete(path)
+            place.delete(job.object_path)
     except PulsewatchError as error:
         logger.warning("%s could not be deleted: %s", job.pk, error, extra={"event": "backup_delete_failed"})
         return False

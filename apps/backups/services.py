@@ -1,4 +1,7 @@
-"""What a person or a client may ask about backups. Every verb validates, writes, audits, and returns the row."""
+"""What a person or a client may ask about backups. Every verb validates, writes, audits, and returns the row.
+
+With `held_by`, the caller runs the work itself, now, under that lease: no worker is woken and nothing is tried again.
+"""
 
 from typing import Any
 
@@ -6,11 +9,11 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from apps.backups.choices import BackupStatus, BackupType, Trigger
+from apps.backups.choices import BackupStatus, BackupType, RestoreKind, Trigger
 from apps.backups.engines import engine_for
 from apps.backups.engines.address import parse_url
 from apps.backups.engines.base import Address, EngineError, Preflight
-from apps.backups.models import BACKED_UP, BackupJob, BackupPlan, Restore
+from apps.backups.models import BACKED_UP, BackupJob, BackupPlan, Restore, place_of, schema_beside
 from apps.core import audit, vault
 from apps.core.errors import Conflict, Invalid
 from apps.core.models import MAX_REASON
@@ -37,16 +40,9 @@ def add_database(
     owner = Service.objects.filter(slug=service).first()
     if owner is None:
         raise Invalid(f"There is no service {service}: add it in the console first.", field="service")
-    engine = engine_for(parse_url(url))
-    preflight = engine.preflight()
-    if errors := [finding for finding in preflight.findings if finding.level == "error"]:
-        raise Invalid(" ".join(f"{error.text} {error.remedy}".strip() for error in errors), field="url")
-    address = engine.address
-    sealed = {
-        f"{column}_sealed": vault.seal(text, purpose=f"database:{name}:{column}")
-        for column, text in (("url", url), ("replica_url", replica_url), ("scratch_url", scratch_url))
-        if text and parse_url(text)
-    }
+    preflight = _looked_at(url)
+    address = parse_url(url)
+    sealed = _sealed(name, url=url, replica_url=replica_url, scratch_url=scratch_url)
     database = Database(
         name=name,
         service=owner,
@@ -83,25 +79,40 @@ def request_backup(
     storage_location: str,
     triggered_by: str = Trigger.MANUAL,
     backup_type: str = BackupType.MANUAL,
+    held_by: str = "",
 ) -> BackupJob:
     """Queue a backup. Raises Conflict while one is open for the database, Invalid for what cannot be backed up."""
     if backup_type == BackupType.INCREMENTAL:
         raise Invalid("Incremental backups are not available yet; take a full one.", field="backup_type")
-    job = BackupJob.objects.open(
-        database,
-        now=timezone.now(),
-        storage_location=storage_location,
-        triggered_by=triggered_by,
-        backup_type=backup_type,
-        requested_by=actor.name,
-    )
-    audit.record(
-        actor=actor,
-        action="backup.request",
-        subject=f"database:{database.name}",
-        after={"backup": job.pk, "type": backup_type},
-    )
+    if writing := Restore.objects.writing_to(database).first():
+        raise Conflict(f"{writing} is writing to {database}; wait for its end or cancel it.")
+    with transaction.atomic():
+        job = BackupJob.objects.open(
+            database,
+            now=timezone.now(),
+            storage_location=storage_location,
+            triggered_by=triggered_by,
+            backup_type=backup_type,
+            requested_by=actor.name,
+            held_by=held_by,
+        )
+        audit.record(
+            actor=actor,
+            action="backup.request",
+            subject=f"database:{database.name}",
+            after={"backup": job.pk, "type": backup_type},
+        )
     return job
+
+
+def request_verify(*, backup: BackupJob, actor: audit.Actor, held_by: str = "") -> Restore:
+    """Queue reading a backup back and checking all of it. Raises Conflict for one that is not stored.
+
+    What is found is recorded on the backup: a damaged one no longer counts as verified.
+    """
+    if backup.status != BackupStatus.COMPLETED or backup.object_deleted_at:
+        raise Conflict(f"{backup.pk} left nothing that is stored; choose another one.")
+    return _open(backup, actor=actor, kind=RestoreKind.VERIFY, host=None, held_by=held_by)
 
 
 def request_restore(
@@ -112,35 +123,73 @@ def request_restore(
     schema: str = "",
     target_database: Database | None = None,
     table: str = "",
-    safety_backup: BackupJob | None = None,
+    overwrite: bool = False,
+    held_by: str = "",
 ) -> Restore:
-    """Queue a restore or a drill of a verified backup. Raises Conflict while another one writes to the same target."""
-    if backup.status != BackupStatus.COMPLETED or not backup.integrity_check_passed or backup.object_deleted_at:
+    """Queue a restore or a drill of a verified backup, on the server of `target_database` or of its own database.
+
+    With `overwrite`, what is in the target is replaced, after a backup of it was taken and verified; the target has to
+    be a registered database then. Raises Conflict while another one writes to the same target.
+    """
+    if backup.status != BackupStatus.COMPLETED or backup.object_deleted_at:
         raise Conflict(f"{backup.pk} is not a verified backup that is still stored; choose another one.")
+    # None is an imported backup: every restore verifies first in any case.
+    if backup.integrity_check_passed is False:
+        raise Conflict(
+            f"{backup.pk} was found damaged at {backup.integrity_check_at:%Y-%m-%d %H:%M} UTC; choose another one, or "
+            "verify it again if its storage has been repaired."
+        )
     host = target_database or backup.database
     if host is None:
         raise Invalid("The database of this backup is no longer registered: name another one.", field="target")
     if table and table not in backup.tables:
         raise Invalid(f"The backup holds no table {table}.", field="table")
+    if kind != RestoreKind.DRILL:
+        if not schema:
+            raise Invalid("Name the schema to restore into.", field="schema")
+        schema = schema_beside(host, schema)
+    if overwrite:
+        host = overwritten(host, schema)
+        schema = host.database_name
+    return _open(
+        backup, actor=actor, kind=kind, host=host, schema=schema, table=table, overwrite=overwrite, held_by=held_by
+    )
+
+
+def overwritten(host: Database, schema: str) -> Database:
+    """The registered database that a schema on the server of `host` is. Raises Invalid when it is none."""
+    place = place_of(host, schema)
+    for database in Database.objects.filter(engine=host.engine):
+        if place_of(database) == place:
+            return database
+    raise Invalid(
+        f"{schema} is no registered database, so what is there cannot be backed up before it is replaced. Register it "
+        "first (python manage.py database add), or restore into a new schema.",
+        field="schema",
+    )
+
+
+def _open(backup: BackupJob, *, actor: audit.Actor, kind: str, host: Database | None, **facts: Any) -> Restore:
     try:
         with transaction.atomic():
             row = Restore.objects.open(
-                backup,
-                now=timezone.now(),
-                kind=kind,
-                host=host,
-                schema=schema,
-                table=table,
-                requested_by=actor.name,
-                safety_backup=safety_backup,
+                backup, now=timezone.now(), kind=kind, host=host, requested_by=actor.name, **facts
             )
             audit.record(
                 actor=actor,
                 action=f"backup.{kind}",
-                subject=f"database:{host.name}",
-                after={"restore": row.pk, "backup": backup.pk, "target": row.target, "table": table},
+                subject=f"database:{host.name}" if host else f"backup:{backup.pk}",
+                after={
+                    "restore": row.pk,
+                    "backup": backup.pk,
+                    "target": row.target,
+                    "table": row.table,
+                    "overwrite": row.overwrite,
+                },
             )
     except IntegrityError as error:
+        if kind == RestoreKind.VERIFY:
+            raise Conflict(f"{backup.pk} is being verified already; wait for the end.") from error
         raise Conflict("Another restore into this target is under way; wait for its end or cancel it.") from error
     return row
 
@@ -282,3 +331,20 @@ def set_legal_hold(*, backup: BackupJob, on: bool, reason: str, actor: audit.Act
         )
         row.legal_hold = on
     return row
+
+
+def _looked_at(url: str) -> Preflight:
+    """What a preflight says of a URL. Raises Invalid when something stands in the way of a backup."""
+    preflight = engine_for(parse_url(url)).preflight()
+    if errors := [finding for finding in preflight.findings if finding.level == "error"]:
+        raise Invalid(" ".join(f"{error.text} {error.remedy}".strip() for error in errors), field="url")
+    return preflight
+
+
+def _sealed(name: str, **urls: str) -> dict[str, bytes]:
+    """The columns of the URLs that were given."""
+    return {
+        f"{column}_sealed": vault.seal(text, purpose=f"database:{name}:{column}")
+        for column, text in urls.items()
+        if text and parse_url(text)
+    }

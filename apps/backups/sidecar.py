@@ -175,6 +175,16 @@ def sidecar_path(object_path: str) -> str:
     return f"{folder}/{stem}{SUFFIX}"
 
 
+def sidecar_paths(storage: Storage, object_path: str) -> list[str]:
+    """Every sidecar of this object, later ones too."""
+    first = sidecar_path(object_path)
+    return [
+        path
+        for path in storage.list(first.removesuffix(SUFFIX), SUFFIX)
+        if _folder_and_stem(path) == _folder_and_stem(first)
+    ]
+
+
 def read(storage: Storage, path: str, keyring: Keyring) -> Sidecar:
     """One sidecar. Raises what `from_bytes` does, Missing and StorageError, and Corrupt when it is another backup's."""
     sidecar = Sidecar.from_bytes(storage.read_bytes(path, MAX_BYTES), keyring)

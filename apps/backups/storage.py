@@ -218,6 +218,8 @@ class Folder:
 
     def open(self, path: str) -> BinaryIO:
         with self._errors(path):
+            if not self.root.is_dir():  # a disk that is not mounted has lost no object
+                raise Unreachable(f"The folder {self.root} is not there. Mount its disk, or correct BACKUP_STORAGE.")
             return (self.root / path).open("rb", buffering=0)  # readers ask for blocks
 
     def size(self, path: str) -> int:

@@ -59,6 +59,7 @@ class Keyring:
         info = handle.keyset_info()
         if any(key.output_prefix_type != tink.proto.tink_pb2.TINK for key in info.key_info):
             raise Invalid("The keyset is not valid: each of its keys must have the output prefix type TINK.")
+        self.text = keyset_json  # a secret
         self._keyset: dict[str, Any] = keyset
         self.key_id = str(info.primary_key_id)
         self.key_ids = tuple(str(key.key_id) for key in info.key_info)

@@ -63,7 +63,7 @@ def do(client, row, name: str, **values) -> str:
 def work() -> None:
     """What the worker of queue `long` would do."""
     for job in BackupJob.objects.filter(status="queued"):
-        runner.back_up(job.pk, owner="test", retry=False)
+        runner.back_up(job.pk, owner="test")
     for row in Restore.objects.filter(status="queued"):
         restorer.restore(row.pk, owner="test")
 

@@ -85,11 +85,16 @@ def test_a_flipped_byte_is_found_and_nothing_is_restored(shop, kept_here, mariad
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
-    with pytest.raises(CommandError, match=r"(?i)segment"):
-        run("backup", "verify", backup)
-    with pytest.raises(CommandError, match=r"(?i)segment"):
+    with pytest.raises(CommandError, match=r"Segment 0 of the object .* was altered.* Nothing was changed"):
         run("backup", "restore", backup, "--to", "shop_copy")
-    assert Restore.objects.get().status == "failed"
+    with pytest.raises(CommandError, match=r"Segment 0 of the object \(bytes 0 to \d+\) was altered"):
+        run("backup", "verify", backup)
+    assert [row.status for row in Restore.objects.all()] == ["failed", "failed"]
+    # From now on it is nothing to rely on.
+    with pytest.raises(CommandError, match="was found damaged"):
+        run("backup", "restore", backup, "--to", "shop_copy")
+    assert "DAMAGED" in run("backup", "list")
+    assert not BackupJob.objects.verified().exists()
     connection = connect(mariadb)
     cursor = connection.cursor()
     cursor.execute("SHOW DATABASES LIKE 'shop_copy'")

@@ -1,5 +1,6 @@
 """Database URLs: `mysql://user:password@host:3306/schema`, `postgresql://…`, `sqlite:////srv/app.sqlite3`."""
 
+import os
 import re
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -24,6 +25,8 @@ EXAMPLES = {
     "postgresql": "postgresql://user:password@db.example.com:5432/shop",
     "sqlite": "sqlite:////srv/shop/db.sqlite3",
 }
+
+LOCAL = frozenset({"localhost", "localhost.localdomain", "127.0.0.1", "::1", "ip6-localhost"})
 
 _ENCODE = "write @ : / ? # % in a user name or password as %40 %3A %2F %3F %23 %25"
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -51,6 +54,18 @@ def parse_url(url: str) -> Address:
         database=_decoded(database),
         options=options,
     )
+
+
+def place(engine: str, host: str, port: int | None, database: str) -> str:
+    """One spelling for each place a restore can write to: `mysql://127.0.0.1:3306/shop`, `sqlite:///srv/app.sqlite3`.
+
+    Case and a closing dot of the host do not count, a port that is left out is the usual one, all names of this machine
+    are one, and so are all paths to a file.
+    """
+    if engine == "sqlite":
+        return f"sqlite://{os.path.realpath(database)}"
+    name = host.lower().rstrip(".")
+    return f"{engine}://{'127.0.0.1' if name in LOCAL else name}:{port or PORTS[engine]}/{database}"
 
 
 def _split(url: str) -> tuple[SplitResult, str]:

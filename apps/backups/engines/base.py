@@ -130,5 +130,7 @@ class Engine(Protocol):
     def at(self, database: str) -> "Engine": ...  # the same server, another schema
     def exists(self) -> bool: ...
     def is_empty(self) -> bool: ...  # exists and holds no object
+    def has_table(self, name: str) -> bool: ...  # named as in Content.tables
     def create(self) -> None: ...
     def drop(self) -> None: ...  # no error when it does not exist
+    def clear(self) -> None: ...  # makes room for a restore of all of it; what it is (collation, owner) stays

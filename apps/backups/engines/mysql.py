@@ -101,6 +101,12 @@ class MySQLEngine:
         with self._connection() as connection:
             return self._exists(connection) and self._objects(connection) == Objects()
 
+    def has_table(self, name: str) -> bool:
+        """Whether the schema exists and holds a table or view of that name."""
+        with self._connection() as connection:
+            found = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+            return bool(connection.rows(found, self.address.database, name))
+
     # ---- Dump and restore --------------------------------------------------------------------------------------------
 
     def dump(self) -> DumpClient:
@@ -147,19 +153,29 @@ class MySQLEngine:
     def create(self) -> None:
         """Make the schema; EngineError when it exists."""
         with self._connection() as connection:
-            rows = connection.rows(
-                "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata "
-                "WHERE schema_name = %s",
-                self._like,
-            )
-            charset, collation = rows[0] if rows else ("utf8mb4", "")
-            collate = f" COLLATE {collation}" if collation else ""
-            connection.rows(f"CREATE DATABASE {quoted(self.address.database)} CHARACTER SET {charset}{collate}")
+            connection.rows(self._creation(connection, self._like))
 
     def drop(self) -> None:
         """Delete the schema and all it holds; nothing happens when it does not exist."""
         with self._connection(DROP_SECONDS) as connection:
             connection.rows(f"DROP DATABASE IF EXISTS {quoted(self.address.database)}")
+
+    def clear(self) -> None:
+        """Delete all the schema holds; its default collation and the grants on it stay."""
+        with self._connection(DROP_SECONDS) as connection:
+            creation = self._creation(connection, self.address.database)
+            connection.rows(f"DROP DATABASE IF EXISTS {quoted(self.address.database)}")
+            connection.rows(creation)
+
+    def _creation(self, connection: "_Connection", like: str) -> str:
+        rows = connection.rows(
+            "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata "
+            "WHERE schema_name = %s",
+            like,
+        )
+        charset, collation = rows[0] if rows else ("utf8mb4", "")
+        collate = f" COLLATE {collation}" if collation else ""
+        return f"CREATE DATABASE {quoted(self.address.database)} CHARACTER SET {charset}{collate}"
 
     # ---- The catalogue -----------------------------------------------------------------------------------------------
 

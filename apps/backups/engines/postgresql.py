@@ -166,27 +166,58 @@ class PostgreSQLEngine:
         with self._connected() as connection:
             return catalogue.is_empty(connection)
 
+    def has_table(self, name: str) -> bool:
+        """Whether the database exists and holds a relation of that name (`name` or `schema.name`)."""
+        if not self.exists():
+            return False
+        schema, _, table = name.rpartition(".")
+        with self._connected() as connection:
+            query = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            found = connection.execute(
+                f"{query} WHERE c.relname = %s AND n.nspname = %s",  # our own words
+                [table.replace('"', ""), schema.replace('"', "") or "public"],
+            )
+            return found.fetchone() is not None
+
     def create(self) -> None:
         """Make the database. EngineError when it exists or the user may not."""
         with self._maintaining() as connection:
-            connection.execute(self._creation(connection))
+            connection.execute(self._creation(connection, self._like))
 
     def drop(self) -> None:
         """Drop the database and end whatever is connected to it; no error when it does not exist."""
-        name = sql.Identifier(self.address.database)
         with self._maintaining() as connection:
-            if connection.info.server_version >= 130000:
-                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-                return
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.address.database]
-            )
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+            self._drop(connection)
 
-    def _creation(self, connection: Connection[Any]) -> sql.Composed:
+    def clear(self) -> None:
+        """Drop the database with all connections to it, and make it again with the same encoding, locale and owner."""
+        with self._maintaining() as connection:
+            creation = self._creation(connection, self.address.database)
+            query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+            owner = connection.execute(query, [self.address.database]).fetchone()
+            self._drop(connection)
+            connection.execute(creation)
+            if owner and owner[0] != connection.info.user:
+                connection.execute(
+                    sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
+                        sql.Identifier(self.address.database), sql.Identifier(owner[0])
+                    )
+                )
+
+    def _drop(self, connection: Connection[Any]) -> None:
+        name = sql.Identifier(self.address.database)
+        if connection.info.server_version >= 130000:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            return
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.address.database]
+        )
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
+
+    def _creation(self, connection: Connection[Any], like_name: str) -> sql.Composed:
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(self.address.database))
         query = "SELECT pg_encoding_to_char(encoding), to_jsonb(d) FROM pg_database d WHERE datname = %s"
-        like = connection.execute(query, [self._like]).fetchone()
+        like = connection.execute(query, [like_name]).fetchone()
         if like is None:
             return statement
         encoding, facts = like

@@ -134,6 +134,14 @@ class SQLiteEngine:
         with self._source() as source:
             return source.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
+    def has_table(self, name: str) -> bool:
+        """Whether there is such a file with such a table."""
+        if not self.exists():
+            return False
+        with self._source() as source:
+            found = source.execute("SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?", [name])
+            return found.fetchone() is not None
+
     def create(self) -> None:
         """Make an empty database that only its owner can read. EngineError when there is a file already."""
         try:
@@ -150,6 +158,9 @@ class SQLiteEngine:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise EngineError(f"{path} cannot be removed: {error.strerror}.") from error
+
+    def clear(self) -> None:
+        """Nothing: a restore takes the file's place at once, and until then the file stays as it is."""
 
     def _copy(self, source: sqlite3.Connection, spool: Spool) -> None:
         copy = spool.connections[0]

@@ -33,8 +33,8 @@ def register(url: str, name: str = "shop", **options: int) -> Database:
     return services.add_database(name=name, url=url, environment="production", actor=ACTOR, **options)[0]
 
 
-def queued(database: Database) -> BackupJob:
-    return services.request_backup(database=database, actor=ACTOR, storage_location="")
+def queued(database: Database, held_by: str = "") -> BackupJob:
+    return services.request_backup(database=database, actor=ACTOR, storage_location="", held_by=held_by)
 
 
 def back_up(database: Database, progress: Progress | None = None) -> BackupJob:

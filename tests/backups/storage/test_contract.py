@@ -64,11 +64,12 @@ def test_an_object_is_replaced_whole(place: Storage) -> None:
 
 
 def test_what_is_not_there_is_missing(place: Storage) -> None:
+    place.write_bytes("other", b"x")
     assert not place.exists("a/b")
     for call in (place.size, place.open, lambda path: place.read_bytes(path, 1)):
         with pytest.raises(Missing, match=r"There is no a/b in .*\. Look whether"):
             call("a/b")
-    assert [*place.list()] == []
+    assert [*place.list()] == ["other"]
     place.delete("a/b")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.backups.storage import Storage, StorageError
+from apps.backups.storage import Storage, StorageError, Unreachable
 from apps.core.errors import Transient
 from tests.backups.storage.places import MIB, leftovers, small_disk
 
@@ -106,3 +106,10 @@ def test_what_the_system_says_becomes_cause_and_remedy(
     assert isinstance(caught.value, Transient) == transient
     assert caught.value.__cause__ is None
     assert leftovers(place) == []
+
+
+def test_a_disk_that_is_not_mounted_has_lost_nothing(tmp_path: Path) -> None:
+    place = Storage(str(tmp_path / "mount"))
+
+    with pytest.raises(Unreachable, match=r"mount is not there\. Mount its disk"):
+        place.open("a/b")
