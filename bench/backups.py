@@ -41,10 +41,13 @@ def run(report: Report, *, size: float = 1, runs: int = RUNS) -> None:
 def _backup(report: Report, shop: Shop, runs: int) -> list[Cost]:
     peers: list[Cost] = []
     answers: list[dict[str, Any]] = []
-    for _ in range(runs + 1):
+    for run in range(runs + 1):
         shop.forget()
         peers.append(shop.zstd())
         answers.append(shop.back_up())
+        report.note(
+            f"backup {run or '(not counted)'}: {peers[-1].seconds:.2f} s, ours {answers[-1]['backup'].seconds:.2f} s"
+        )
     peers, answers = peers[1:], answers[1:]  # the first round filled the caches
     ours, checks = [answer["backup"] for answer in answers], [answer["check"] for answer in answers]
     last = answers[-1]
@@ -55,8 +58,10 @@ def _backup(report: Report, shop: Shop, runs: int) -> list[Cost]:
     report.cost("whole backup, encrypted, with digests", median(ours))
     report.cost("integrity check", median(checks))
     report.ratio("whole backup ÷ (mariadb-dump | zstd -3)", median_ratio(ours, peers), at_most=1.1)
-    report.figure("their CPU seconds", median(ours).cpu / median(peers).cpu, "times")
+    report.note(f"CPU seconds, ours ÷ theirs: {median(ours).cpu / median(peers).cpu:.2f}")
     report.ratio("integrity check ÷ whole backup", median_ratio(checks, ours), at_most=0.3)
+    grown = max(max(answer["peak"], answer["peak_of_check"]) - answer["idle"] for answer in answers)
+    report.ratio("peak RSS of backup and check above the idle process, MB", grown, at_most=MEMORY_MB)
     return ours
 
 
@@ -78,9 +83,7 @@ def _memory(report: Report, shop: Shop, size: int) -> None:
     for times in (SMALL, LARGE):
         answer = shop.back_up(recorded=_recorded(shop, int(times * size)))
         peaks[times] = max(answer["peak"], answer["peak_of_check"])
-        title = f"peak RSS of backup and check above the idle process, {times * size / GIGABYTE:g} GB"
-        report.figure("idle process", answer["idle"], "MB")
-        report.ratio(f"{title}, MB", peaks[times] - answer["idle"], at_most=MEMORY_MB)
+        report.figure(f"peak RSS, {times * size / GIGABYTE:g} GB", peaks[times], f"MB, idle {answer['idle']:.1f} MB")
     report.ratio("peak RSS, large ÷ small dump", peaks[LARGE] / peaks[SMALL], at_most=1.1)
 
 
@@ -95,11 +98,12 @@ def _restore(report: Report, shop: Shop, runs: int) -> None:
     shop.zstd()
     sidecar = shop.back_up()["sidecar"]
     peers, ours, checks = [], [], []
-    for _ in range(runs):
+    for run in range(runs):
         peers.append(shop.restore_zstd())
         answer = shop.restore(sidecar)
         ours.append(answer["restore"])
         checks.append(answer["check"])
+        report.note(f"restore {run + 1}: {peers[-1].seconds:.1f} s, ours {ours[-1].seconds:.1f} s")
     report.cost("zstd -d | mariadb", median(peers))
     report.cost("verify pass before a restore", median(checks))
     report.cost("restore", median(ours))
