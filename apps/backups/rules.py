@@ -24,6 +24,8 @@ SUNDAY = 6
 # A slot's backup has this long to be there and verified: three retries five minutes apart, and time to dump.
 OVERDUE_AFTER = timedelta(hours=1)
 
+BYTES_A_SECOND = 50e6  # of data and indexes, dump and check together
+
 ANOMALY_SAMPLES = 5  # sizes needed before one of them can be odd
 ANOMALY_FACTOR = 2.0  # twice the median or half of it
 
@@ -191,6 +193,11 @@ def odd_size(size: int, recent: Sequence[int]) -> str:
 def first_difference(before: dict[str, str], after: dict[str, str]) -> str:
     """The first table, by name, whose digests differ or that only one side has; empty when all are equal."""
     return next((name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)), "")
+
+
+def expected_seconds(size: int) -> int:
+    """Roughly how long a first backup with its check takes: what two small cores were measured to do, at least 1 s."""
+    return max(1, round(size / BYTES_A_SECOND))
 
 
 def megabytes(size: int | None) -> int | None:

@@ -16,6 +16,10 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+def test_a_first_backup_is_expected_to_take_what_two_small_cores_take():
+    assert (rules.expected_seconds(0), rules.expected_seconds(1_000_000_000)) == (1, 20)
+
+
 def test_one_slot_is_due_once_its_time_has_come():
     owed = rules.due("0 2 * * *", "UTC", last=utc("2026-03-01T02:00"), now=utc("2026-03-02T02:00"))
 

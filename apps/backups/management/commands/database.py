@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.backups import services
+from apps.backups import rules, services
 from apps.backups.engines.base import Preflight
 from apps.backups.models import BACKED_UP
-from apps.backups.runner import engine_of
+from apps.backups.runner import engine_of, storage
 from apps.core.audit import Actor
 from apps.core.errors import PulsewatchError
 from apps.inventory.models import DEFAULT_SERVICE, Database
@@ -87,6 +88,22 @@ class Command(BaseCommand):
         )
         for finding in preflight.findings:
             self.stdout.write(f"{finding.level.capitalize()}: {finding.text} {finding.remedy}".rstrip())
+        self.stdout.write(
+            f"A backup will store at most about {preflight.size_bytes / 1e6:,.0f} MB, usually a third of it, and take "
+            f"roughly {rules.expected_seconds(preflight.size_bytes):,} s, the check included."
+        )
+        try:
+            with storage() as place:
+                place.check()
+                free = place.free_bytes()
+        except PulsewatchError as error:
+            self.stderr.write(f"Warning: the storage cannot be used yet. {error}")
+            return
+        if free is not None and free < 2 * preflight.size_bytes:
+            self.stderr.write(
+                f"Warning: {settings.BACKUP_STORAGE} has {free / 1e6:,.0f} MB left, which is less than two backups may "
+                "need. Free some space, or set BACKUP_STORAGE to another place."
+            )
 
     def _list(self, given: argparse.Namespace) -> None:
         rows = [
