@@ -6,9 +6,11 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
+from apps.backups.engines import engine_for, parse_url
 from apps.backups.models import BackupJob, Restore
 from apps.core.keys import new_keyset
 from apps.inventory.models import Database
+from tests.backups.mysql_schemas import url_of, user_with
 from tests.fleet import connect
 
 pytestmark = pytest.mark.django_db
@@ -136,3 +138,45 @@ def test_incremental_is_refused_with_a_sentence(shop):
     with pytest.raises(CommandError, match="Incremental backups are not available yet"):
         run("backup", "run", "shop", "--type", "incremental")
     assert not BackupJob.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "said"),
+    [
+        ("mysql://shop:open-sesame@127.0.0.1:1/shop", "production", "Cannot sign in .* Check that the server runs"),
+        (
+            "mysql://shop:open-sesame@no-such-host.invalid/shop",
+            "production",
+            "cannot be resolved: correct it",
+        ),
+        ("oracle://shop:open-sesame@127.0.0.1/shop", "production", "begins with none of mysql://, .*; an example is"),
+        ("sqlite:////nowhere/shop.sqlite3", "production", "/nowhere/shop.sqlite3"),
+        ("mysql://shop:open-sesame@127.0.0.1:1/shop", "development", "backed up in staging and production only"),
+        ("mysql://shop:open-sesame@127.0.0.1:1/shop", "prod", "backed up in staging and production only"),
+    ],
+)
+def test_a_database_that_cannot_be_backed_up_is_refused_with_one_sentence(tmp_path, url, environment, said):
+    file = tmp_path / "url"
+    file.write_text(url)
+
+    with pytest.raises(CommandError, match=said) as caught:
+        run("database", "add", "shop", "--url-file", str(file), "--environment", environment)
+
+    assert "sesame" not in str(caught.value)
+    assert not Database.objects.exists()
+    assert not BackupJob.objects.exists()
+
+
+@pytest.mark.parametrize("privilege", ["EVENT", "SHOW VIEW", "TRIGGER"])
+def test_a_missing_privilege_is_named_with_its_grant(mariadb, tmp_path, privilege):
+    held = sorted({"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"} - {privilege})
+    grants = (f"{', '.join(held)} ON `{{schema}}`.*", "SELECT ON mysql.proc")
+    poor = user_with(engine_for(parse_url(mariadb.url)), *grants)
+    file = tmp_path / "url"
+    file.write_text(url_of(poor))
+
+    with pytest.raises(CommandError, match=f"{privilege} is missing: .* GRANT {privilege} ON `pulsewatch`") as caught:
+        add(file)
+
+    assert poor.address.password not in str(caught.value)
+    assert not Database.objects.exists()

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         source = add.add_mutually_exclusive_group(required=True)
         source.add_argument("--url", help="mysql://user:password@host/schema; - reads it from standard input")
         source.add_argument("--url-file", type=Path, help="a file that holds the URL")
-        add.add_argument("--environment", required=True, choices=[str(name) for name in BACKED_UP])
+        add.add_argument("--environment", required=True, help=" or ".join(BACKED_UP))
         add.add_argument("--service", default=DEFAULT_SERVICE, help="default: %(default)s")
         add.add_argument("--replica-url-file", type=Path, help="dump from this replica instead")
         add.add_argument("--scratch-url-file", type=Path, help="server for restore drills; default: the same")
