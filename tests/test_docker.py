@@ -151,7 +151,7 @@ def started(folder: Path, *arguments: str, **environment: str) -> Iterator[Conta
     try:
         yield Container(process, container_environment, log)
     finally:
-        # Its process 1 takes the whole namespace with it. `--kill-child` does not: the kernel forgets that wish when the
+        # Its process 1 takes all of it along. `--kill-child` does not: the kernel forgets that wish when the
         # role gives up root.
         for init in children(process.pid) if process.poll() is None else ():
             os.kill(init, signal.SIGKILL)
