@@ -16,8 +16,9 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -145,12 +146,14 @@ def decode(
     pace = _Pace(on_block, should_stop, None)
     decompressor = decompressor_for(encoded.compression)
     decryption = _Decryption(source, encoded, _data_key(encoded, keyring))
-    for block in _refilled(part for piece in decryption.pieces() for part in decompressor.parts(piece)):
-        if reader:
-            reader.feed(block)
-        if write:
-            write(block)
-        pace.step(len(block))
+    plain = _refilled(part for piece in decryption.pieces() for part in decompressor.parts(piece))
+    with closing(_made_ahead(plain)) as ready:
+        for block in ready:
+            if reader:
+                reader.feed(block)
+            if write:
+                write(block)
+            pace.step(len(block))
     if not decompressor.ended:
         raise Corrupt("The compressed data ends before its end marker: it was never complete. Use another backup.")
     if pace.total != encoded.plain_bytes:
@@ -374,9 +377,21 @@ def _blocks(descriptor: int, pace: "_Pace") -> Iterator[memoryview]:
         yield block[:size]
 
 
+def _made_ahead(made: Iterator[memoryview]) -> Generator[memoryview, None, None]:
+    """The same blocks. The next one is made in a thread while the caller works on the one before.
+
+    Decryption and decompression take about as long as a reader, and neither holds up the other for long.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+        coming = thread.submit(next, made, None)
+        while (block := coming.result()) is not None:
+            coming = thread.submit(next, made, None)
+            yield block
+
+
 def _refilled(parts: Iterator[bytes]) -> Iterator[memoryview]:
-    """The same bytes in blocks of BLOCK_BYTES, the last one shorter. The memory is used again for the next block."""
-    block, used = memoryview(bytearray(BLOCK_BYTES)), 0
+    """The same bytes in blocks of BLOCK_BYTES, the last one shorter. The memory is used again for the next but one."""
+    block, spare, used = memoryview(bytearray(BLOCK_BYTES)), memoryview(bytearray(BLOCK_BYTES)), 0
     for part in parts:
         rest = memoryview(part)
         while rest:
@@ -385,7 +400,7 @@ def _refilled(parts: Iterator[bytes]) -> Iterator[memoryview]:
             rest, used = rest[size:], used + size
             if used == BLOCK_BYTES:
                 yield block
-                used = 0
+                block, spare, used = spare, block, 0
     if used:
         yield block[:used]
 
