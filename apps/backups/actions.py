@@ -14,7 +14,7 @@ from apps.backups import services
 from apps.backups.choices import RestoreKind
 from apps.backups.confirm import Question, ask, posted, require
 from apps.backups.display import moment, place, size, span
-from apps.backups.forms import ReasonForm, SchemaForm
+from apps.backups.forms import ReasonForm, SchemaForm, TableForm, TargetForm, TypedNameForm
 from apps.backups.models import OPEN_RESTORE, BackupJob, Restore
 from apps.backups.standing import states
 from apps.core.audit import Actor
@@ -63,6 +63,26 @@ def back_up(page: ModelAdmin, request: HttpRequest, database: Database) -> HttpR
             database=database, actor=Actor.person(request.user), storage_location=settings.BACKUP_STORAGE
         )
         return f"{job} is queued.", page_of(job)
+
+    return ask(request, page, question, act)
+
+
+def verify(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResponse:
+    """Read a backup again and check all of it."""
+    require(request, "backups.verify_backup")
+    question = Question(
+        title=f"Verify {backup}",
+        lead="The whole backup is read from its storage, decrypted and compared with what was written. Nothing is "
+        "changed.",
+        facts=(*_facts(backup), ("To read", size(backup.compressed_bytes))),
+        submit="Verify",
+        back=page_of(backup),
+        refusal="" if backup.sidecar_path and not backup.object_deleted_at else _gone(backup),
+    )
+
+    def act(_: dict[str, Any]) -> tuple[str, str]:
+        row = services.request_verify(backup=backup, actor=Actor.person(request.user))
+        return f"{row} is queued.", page_of(row)
 
     return ask(request, page, question, act)
 
@@ -124,6 +144,89 @@ def restore(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpRe
             schema=values["schema"],
         )
         return f"{row} is queued.", page_of(row)
+
+    return ask(request, page, question, act)
+
+
+def one_table(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResponse:
+    """Restore a single table into a new schema."""
+    require(request, "backups.restore_backup")
+    form = TableForm(
+        posted(request),
+        servers=_servers(backup),
+        tables=sorted(backup.tables),
+        initial={"server": backup.database_id, "schema": _new_schema(backup)},
+    )
+    question = Question(
+        title=f"Restore one table of {backup}",
+        lead="The backup is verified, then this table alone is written into a new or empty schema, from where you can "
+        "copy what you need. Nothing that exists is changed.",
+        facts=_facts(backup),
+        form=form,
+        submit="Restore the table",
+        back=page_of(backup),
+        refusal=_refusal(backup),
+    )
+
+    def act(values: dict[str, Any]) -> tuple[str, str]:
+        row = services.request_restore(
+            backup=backup,
+            actor=Actor.person(request.user),
+            kind=RestoreKind.TABLE,
+            target_database=values["server"],
+            schema=values["schema"],
+            table=values["table"],
+        )
+        return f"{row} is queued.", page_of(row)
+
+    return ask(request, page, question, act)
+
+
+def overwrite(page: ModelAdmin, request: HttpRequest, backup: BackupJob) -> HttpResponse:
+    """Restore over a registered database, whose name has to be typed."""
+    require(request, "backups.overwrite_database")
+    targets = _servers(backup)
+    wanted = request.GET.get("target")
+    target = targets.filter(name=wanted).first() if wanted else backup.database or targets.first()
+    refusal = _refusal(backup)
+    if target is None:
+        refusal = refusal or "There is no registered database of this kind to restore into."
+    now = states([target], timezone.now())[0] if target else None
+    newest = now.verified if now else None
+    name = target.name if target else ""
+    same = target is not None and target.pk == backup.database_id
+    lost = f"everything written since {moment(backup.started_at)}" if same else "everything that is in it"
+    question = Question(
+        title=f"Restore {backup} over {name}",
+        lead="The backup is verified. Then a new backup of what is there now is taken and verified; when that fails, "
+        "nothing is overwritten. Then the schema is emptied and filled from this backup.",
+        facts=(
+            *_facts(backup),
+            ("Overwritten", place(target) if target else "-"),
+            ("Lost there", lost),
+            ("Size there now", f"about {size(newest.backup_bytes)}, by its last backup" if newest else "not known"),
+            ("Safety backup", "taken first; its id is on the page of the restore"),
+            ("Expected duration", _restore_time(target)),
+        ),
+        warnings=(f"Applications that use {name} lose it while this runs: stop them first.",) if target else (),
+        choice=TargetForm(targets=targets, initial={"target": name}) if targets.count() > 1 and not refusal else None,
+        form=TypedNameForm(posted(request), name=name),
+        submit=f"Overwrite {name}",
+        danger=True,
+        back=page_of(backup),
+        refusal=refusal,
+    )
+
+    def act(_: dict[str, Any]) -> tuple[str, str]:
+        row = services.request_restore(
+            backup=backup,
+            actor=Actor.person(request.user),
+            kind=RestoreKind.RESTORE,
+            target_database=target,
+            schema=target.database_name,
+            overwrite=True,
+        )
+        return f"{row} is queued; a safety backup of {target} is taken first.", page_of(row)
 
     return ask(request, page, question, act)
 

@@ -33,6 +33,7 @@ from apps.backups.display import (
     span,
 )
 from apps.backups.models import BackupJob, BackupPlan, Restore
+from apps.backups.recovery import kit_missing
 from apps.backups.rules import next_slot, zone
 from apps.backups.standing import states
 from apps.core.admin import ReadOnlyAdmin, WritingAdmin
@@ -137,6 +138,10 @@ class DatabaseAdmin(DetailAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return StateChangeList
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        kit = {"kit_missing": kit_missing()}
+        return super().changelist_view(request, {**kit, **(extra_context or {})})
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("inventory.add_database"))
 
@@ -221,8 +226,11 @@ class BackupJobAdmin(DetailAdmin):
     views = {
         name: lambda page, request, row, act=act: act(page, request, row)
         for name, act in {
+            "verify": actions.verify,
             "drill": actions.drill,
             "restore": actions.restore,
+            "table": actions.one_table,
+            "overwrite": actions.overwrite,
             "cancel": actions.cancel,
             "hold": actions.hold,
         }.items()

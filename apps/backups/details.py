@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.backups.actions import may_use, page_of
+from apps.backups.choices import RestoreKind
 from apps.backups.display import (
     STANDING_COLOURS,
     badge,
@@ -25,6 +26,7 @@ from apps.backups.display import (
     span,
 )
 from apps.backups.models import BackupJob, Restore
+from apps.backups.recovery import kit_missing
 from apps.backups.rules import Standing
 from apps.backups.standing import State, states
 from apps.inventory.models import Database
@@ -50,6 +52,7 @@ def of_database(request: HttpRequest, database: Database) -> dict[str, Any]:
         "lead": _judgement(state),
         "progress": progress(state.open, now) if state.open else None,
         "live_url": f"{page_of(database).removesuffix('change/')}live/",
+        "kit_missing": kit_missing(),
         "actions": _buttons(
             request,
             database,
@@ -152,7 +155,16 @@ def of_job(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
             request,
             job,
             ("Drill", "drill", "backups.drill_backup", "primary", usable and job.database is not None),
+            (
+                "Verify again",
+                "verify",
+                "backups.verify_backup",
+                "",
+                bool(job.sidecar_path) and not job.object_deleted_at,
+            ),
             ("Restore", "restore", "backups.restore_backup", "", usable),
+            ("Restore one table", "table", "backups.restore_backup", "", usable and bool(job.tables)),
+            ("Restore over a database", "overwrite", "backups.overwrite_database", "danger", usable),
             ("Put on legal hold", "hold", "backups.hold_backup", "", usable and not job.legal_hold),
             ("Lift the legal hold", "hold", "backups.release_backup", "", job.legal_hold),
             ("Cancel", "cancel", "backups.cancel_backup", "danger", not ended),
@@ -179,7 +191,7 @@ def of_job(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
                     ("Attempts", f"{job.retry_count + 1} of 4"),
                     ("Size", size(job.backup_bytes)),
                     ("Stored", _stored(job)),
-                    ("Odd size", getattr(job, "size_anomaly", "")),
+                    ("Odd size", job.size_anomaly),
                     ("Verified", moment(job.integrity_check_at) if job.integrity_check_passed else "no"),
                     ("Drilled", moment(job.restore_tested_at) if job.restore_tested else "no"),
                 ),
@@ -223,9 +235,9 @@ def of_restore(request: HttpRequest, row: Restore) -> dict[str, Any]:
     verdicts = {name: "equal" if expected.get(name) == row.tables.get(name) else "differs" for name in names}
     equal = sum(verdict == "equal" for verdict in verdicts.values())
     lead = ""
-    if row.status == "completed" and row.kind == "drill":
+    if row.status == "completed" and row.kind == RestoreKind.DRILL:
         lead = f"Restored: digests equal, {equal} tables in {span(row.restore_seconds)}."
-    elif row.status == "completed" and row.kind == "verify":
+    elif row.status == "completed" and row.kind == RestoreKind.VERIFY:
         lead = "The whole backup was read back and is what was written."
     elif row.status == "completed":
         lead = f"Restored into {row.target} in {span(row.restore_seconds)}."
@@ -263,6 +275,8 @@ def _worth(job: BackupJob) -> str:
     """What is proven of a backup, in a sentence."""
     if not may_use(job):
         return ""
+    if not job.integrity_check_passed:
+        return "Imported and not verified here yet; every restore verifies it first."
     if job.restore_tested:
         return "Stored, read back and found whole; a drill restored it with every table equal."
     return "Stored, read back and found whole. No drill has restored it yet."

@@ -41,6 +41,7 @@ STEPS = {
     "dump": ("Dumping", "step 1 of 2"),
     "check": ("Reading it back from the storage", "step 2 of 2"),
     "verify": ("Verifying the backup", "step 1 of 2"),
+    "safety": ("Backing up what is there now", "step 2 of 3"),
     "restore": ("Writing into the target", "step 2 of 2"),
     "compare": ("Dumping the restored copy to compare it", "step 3 of 3"),
 }
@@ -106,8 +107,10 @@ def job_status(job: BackupJob) -> tuple[str, str, str]:
     """The badge of a backup's state."""
     if job.status == BackupStatus.COMPLETED and job.integrity_check_passed:
         return ("verified", "success", "stored, read back and found whole")
+    if job.status == BackupStatus.COMPLETED and job.integrity_check_passed is None:
+        return ("not verified yet", "info", "it was imported; verify it")
     if job.status == BackupStatus.COMPLETED:
-        return ("not verified", "danger", "its last check did not find it whole")
+        return ("damaged", "danger", "its last check did not find it whole")
     if job.status == BackupStatus.QUEUED and job.retry_count:
         return ("waits to try again", "warning", f"attempt {job.retry_count + 1} of 4")
     return (job.get_status_display(), STATUS_COLOURS[BackupStatus(job.status)], "")
@@ -122,8 +125,10 @@ def proofs(job: BackupJob) -> list[tuple[str, str, str]]:
         found.append(("archive", "primary", "the archive of its month"))
     if job.legal_hold:
         found.append(("legal hold", "warning", "kept until somebody lifts the hold"))
-    if anomaly := getattr(job, "size_anomaly", ""):
-        found.append(("odd size", "warning", anomaly))
+    if job.size_anomaly:
+        found.append(("odd size", "warning", job.size_anomaly))
+    if job.imported:
+        found.append(("imported", "info", "found in a storage, not made here"))
     if job.object_deleted_at:
         found.append(("deleted", "", f"removed by retention {moment(job.object_deleted_at)}"))
     return found
@@ -132,7 +137,7 @@ def proofs(job: BackupJob) -> list[tuple[str, str, str]]:
 def outcome(row: Restore) -> tuple[str, str, str]:
     """The badge of a restore, a drill or a verification."""
     if row.status == RestoreStatus.COMPLETED:
-        words = {RestoreKind.DRILL: "digests equal", "verify": "whole"}
+        words = {RestoreKind.DRILL: "digests equal", RestoreKind.VERIFY: "whole"}
         return (words.get(row.kind, "restored"), "success", "")
     if row.status == RestoreStatus.FAILED and row.equal is False:
         return ("differs", "danger", row.first_difference)
@@ -156,10 +161,8 @@ def progress(row: BackupJob | Restore, now: datetime) -> Progress | None:
     if row.status != BackupStatus.IN_PROGRESS:
         return None
     doing, step = STEPS.get(row.progress_step, ("Starting", ""))
-    if isinstance(row, Restore) and row.kind == "verify":
-        step = ""
-    elif isinstance(row, Restore) and row.kind == RestoreKind.DRILL:
-        step = step.replace("of 2", "of 3")
+    if isinstance(row, Restore):
+        step = _step(row, step)
     total, about = _total(row)
     percent = min(99, 100 * row.progress_bytes // total) if total and row.progress_step else None
     beat = max(timedelta(0), now - (row.lease_until - lease.LENGTH)) if row.lease_until else None
@@ -182,10 +185,19 @@ def progress(row: BackupJob | Restore, now: datetime) -> Progress | None:
     )
 
 
+def _step(row: Restore, step: str) -> str:
+    """A verification has one step; a drill, and a restore over something, have three."""
+    if row.kind == RestoreKind.VERIFY:
+        return ""
+    if row.overwrite and row.progress_step == "restore":
+        return "step 3 of 3"
+    return step.replace("of 2", "of 3") if row.kind == RestoreKind.DRILL or row.overwrite else step
+
+
 def _total(row: BackupJob | Restore) -> tuple[int | None, str]:
     """How many bytes there will be: known for a restore, guessed from the last backup for a dump."""
     if isinstance(row, Restore):
-        return row.backup.backup_bytes, ""
+        return (None if row.progress_step == "safety" else row.backup.backup_bytes), ""
     last = BackupJob.objects.verified().filter(database=row.database_id).order_by("-started_at")
     return last.values_list("backup_bytes", flat=True).first(), "about "
 

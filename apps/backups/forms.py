@@ -141,3 +141,51 @@ class SchemaForm(forms.Form):
     def __init__(self, *args: Any, servers: QuerySet[Database], **words: Any) -> None:
         super().__init__(*args, **words)
         self.fields["server"].queryset = servers
+
+
+class TableForm(SchemaForm):
+    """One table of a backup, into a new schema."""
+
+    table = forms.ChoiceField(widget=UnfoldAdminSelectWidget())
+    field_order = ("table", "server", "schema")
+
+    def __init__(self, *args: Any, tables: list[str], **words: Any) -> None:
+        super().__init__(*args, **words)
+        self.fields["table"].choices = [(name, name) for name in tables]
+
+
+class TargetForm(forms.Form):
+    """Which registered database a restore goes over."""
+
+    target = forms.ModelChoiceField(
+        queryset=Database.objects.none(),
+        to_field_name="name",
+        label="Database to overwrite",
+        widget=UnfoldAdminSelectWidget(),
+        empty_label=None,
+    )
+
+    def __init__(self, *args: Any, targets: QuerySet[Database], **words: Any) -> None:
+        super().__init__(*args, **words)
+        self.fields["target"].queryset = targets
+
+
+class TypedNameForm(forms.Form):
+    """The name of what is about to be lost, typed by hand."""
+
+    typed = forms.CharField(
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, name: str, **words: Any) -> None:
+        super().__init__(*args, **words)
+        self._name = name
+        self.fields["typed"].label = f"Type {name} to confirm"
+
+    def clean_typed(self) -> str:
+        typed: str = self.cleaned_data["typed"]
+        if typed != self._name:
+            raise forms.ValidationError(f"Nothing was overwritten: this is not the name. Type {self._name}.")
+        return typed

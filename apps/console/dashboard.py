@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.backups.display import STANDING_COLOURS, moment, span
+from apps.backups.recovery import kit_missing
 from apps.backups.standing import State, states, worst_first
 from apps.core.choices import Environment
 from apps.health.admin import STATUS_LABELS, reason_text
@@ -32,6 +33,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         return context
     instances = _instances() if may_see_health else {}
     databases = _databases() if may_see_backups else {}
+    verified = any(state.verified for group in databases.values() for state in group)
+    context["kit_missing"] = kit_missing() if verified else ""
     context["headers"] = ("Status", "Service", "Instance", "Response", "CPU", "Memory", "Version", "Sampled", "Why")
     context["backup_headers"] = ("Backups", "Database", "Newest verified", "Last drill", "Restore time", "Next backup")
     context["environments"] = [

@@ -4,9 +4,12 @@ import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from django.contrib.admin.utils import quote
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
 from django.urls import reverse
 
 from apps.backups import restorer, runner
@@ -193,15 +196,15 @@ def test_each_group_may_do_what_its_role_says_and_sees_no_other_button(sign_in, 
     database = backup.database
     may = {
         "viewer": set(),
-        "operator": {"back_up", "check", "edit", "drill", "restore", "hold", "cancel"},
+        "operator": {"back_up", "check", "edit", "verify", "drill", "restore", "table", "hold", "cancel"},
     }
-    may["admin"] = may["operator"]
+    may["admin"] = may["operator"] | {"overwrite"}
     client = sign_in(group)
     before = states_of_the_world()
 
     for row, names in (
         (database, ("back_up", "check", "edit")),
-        (backup, ("drill", "restore", "hold")),
+        (backup, ("verify", "drill", "restore", "table", "overwrite", "hold")),
         (running, ("cancel",)),
         (drill, ("cancel",)),
     ):
@@ -216,6 +219,15 @@ def test_each_group_may_do_what_its_role_says_and_sees_no_other_button(sign_in, 
     assert states_of_the_world() == before  # looking does nothing
 
 
+def test_an_operator_may_be_given_the_right_to_overwrite_by_name(sign_in):
+    backup = BackupJobFactory(database=BackupPlanFactory().database)
+    client = sign_in("operator")
+    User.objects.get(username="operator").user_permissions.add(Permission.objects.get(codename="overwrite_database"))
+    cache.clear()
+
+    assert client.get(action(backup, "overwrite")).status_code == 200
+
+
 def test_what_runs_is_cancelled_after_a_page_and_what_has_ended_says_so(sign_in):
     job = BackupJobFactory(status="queued", completed_at=None)
     client = sign_in("operator")
@@ -228,7 +240,7 @@ def test_what_runs_is_cancelled_after_a_page_and_what_has_ended_says_so(sign_in)
     assert AuditEntry.objects.filter(action="backup.cancel", actor="operator").exists()
 
 
-@pytest.mark.parametrize("name", ["drill", "restore"])
+@pytest.mark.parametrize("name", ["drill", "restore", "table", "overwrite"])
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
@@ -248,6 +260,7 @@ def test_a_backup_that_cannot_be_used_says_why_and_has_no_button(sign_in, name, 
 
 
 def test_confirmation_pages_name_schema_size_duration_and_what_is_lost(sign_in):
+    other = BackupJobFactory(database=BackupPlanFactory(database__name="crm").database).database
     backup = BackupJobFactory(database=BackupPlanFactory(database__name="shop").database)
     RestoreFactory(backup=backup)
     client = sign_in("admin")
@@ -256,12 +269,79 @@ def test_confirmation_pages_name_schema_size_duration_and_what_is_lost(sign_in):
     for told in ("shop on db.internal:3306", "2 MB in 2 tables", "1 min 2 s", "scratch schema is dropped"):
         assert told in text, told
 
+    text = client.get(action(backup, "overwrite")).content.decode()
+    taken = f"{backup.started_at:%Y-%m-%d %H:%M} UTC"
+    for told in ("Type shop to confirm", f"everything written since {taken}", "a new backup of what is there now"):
+        assert told in text, told
+    text = client.get(action(backup, "overwrite"), {"target": other.name}).content.decode()
+    assert "Type crm to confirm" in text
+    assert "Overwrite crm" in text
+    assert "everything that is in it" in text
+
 
 def test_the_add_form_offers_the_services_there_are(sign_in):
     ServiceFactory(slug="billing")
 
     assert 'value="billing"' in sign_in("operator").get(reverse(ADD)).content.decode()
     assert sign_in("viewer").get(reverse(ADD)).status_code == 403
+
+
+def test_one_table_is_restored_beside_the_database(sign_in, shop, tmp_path):
+    client = sign_in("operator")
+    backup = backed_up(client, shop)
+    copy = str(tmp_path / "table.sqlite3")
+
+    wrong = client.post(action(backup, "table"), {"table": "no", "server": backup.database_id, "schema": copy})
+    assert "Select a valid choice" in wrong.content.decode()
+    do(client, backup, "table", table="customers", server=backup.database_id, schema=copy)
+    work()
+
+    assert Restore.objects.get(kind="table").status == "completed"
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("customers",)]
+
+
+def test_a_backup_is_verified_again_and_a_damaged_one_is_found(sign_in, shop, settings):
+    client = sign_in("operator")
+    backup = backed_up(client, shop)
+    do(client, backup, "verify")
+    work()
+    assert Restore.objects.get(kind="verify").status == "completed"
+
+    stored = Path(settings.BACKUP_STORAGE) / backup.object_path
+    data = bytearray(stored.read_bytes())
+    data[len(data) // 2] ^= 1
+    stored.write_bytes(data)
+    do(client, backup, "verify")
+    work()
+
+    row = Restore.objects.get(kind="verify", status="failed")
+    text = client.get(action(row, "change")).content.decode()
+    assert "egment" in text
+    assert "damaged" in client.get(action(backup, "change")).content.decode()
+
+
+def test_a_database_is_overwritten_only_after_its_name_was_typed_and_a_safety_backup_taken(sign_in, shop, tmp_path):
+    client = sign_in("admin")
+    backup = backed_up(client, shop)
+    with closing(sqlite3.connect(tmp_path / "shop.sqlite3")) as connection:
+        connection.execute("DELETE FROM customers")
+        connection.commit()
+
+    for typed in ("", "Shop", "shop ; drop", "crm"):
+        reply = client.post(action(backup, "overwrite"), {"typed": typed})
+        assert "Nothing was overwritten: this is not the name" in reply.content.decode()
+    assert not Restore.objects.exists()
+    do(client, backup, "overwrite", typed="shop")
+    work()
+
+    row = Restore.objects.get()
+    assert (row.status, row.error_message) == ("completed", None)
+    assert row.safety_backup is not None
+    assert row.safety_backup.integrity_check_passed
+    assert str(row.safety_backup) in client.get(action(row, "change")).content.decode()
+    with closing(sqlite3.connect(tmp_path / "shop.sqlite3")) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM customers").fetchone() == (300,)
 
 
 def test_a_legal_hold_needs_a_reason_and_lifting_it_more_rights_than_setting_it(sign_in):

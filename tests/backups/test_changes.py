@@ -119,7 +119,8 @@ def test_a_held_backup_outlives_its_date_until_the_hold_is_lifted(settings, tmp_
     settings.BACKUP_STORAGE = str(tmp_path)
     now = datetime.now(UTC)
     database = DatabaseFactory()
-    held = BackupJobFactory(database=database, retention_expires_at=now - timedelta(days=1))
+    expired = now - timedelta(days=1)
+    held = BackupJobFactory(database=database, retention_expires_at=expired, storage_location=str(tmp_path))
     BackupJobFactory(database=database)  # the newest one is kept anyway
 
     services.set_legal_hold(backup=held, on=True, reason="case 4711", actor=ANA)

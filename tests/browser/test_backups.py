@@ -1,4 +1,4 @@
-"""From an empty console to a proven backup, as a person does it in the browser."""
+"""From an empty console to a proven backup, and back over a database, as a person does it in the browser."""
 
 import os
 import re
@@ -80,7 +80,9 @@ def go(page: Page, entry: str) -> None:
     page.locator("#nav-sidebar").get_by_role("link", name=re.compile(f"{entry}$")).click()
 
 
-def test_a_database_is_added_backed_up_drilled_and_proven(page: Page, console: Served, worker: None, shop: str) -> None:
+def test_a_database_is_added_backed_up_drilled_and_restored_over(
+    page: Page, console: Served, worker: None, shop: str, database: MariaDB
+) -> None:
     sign_in(page, console)
     go(page, "Databases")
     expect(page.get_by_text("No database is registered yet")).to_be_visible()
@@ -108,6 +110,7 @@ def test_a_database_is_added_backed_up_drilled_and_proven(page: Page, console: S
     picture(page, "backup-running")
     expect(page.get_by_text("verified", exact=True)).to_be_visible(timeout=SLOW)
     picture(page, "backup-verified", whole=True)
+    backup = page.url
 
     page.get_by_role("link", name="Drill", exact=True).click()
     picture(page, "confirm-drill")
@@ -116,6 +119,24 @@ def test_a_database_is_added_backed_up_drilled_and_proven(page: Page, console: S
     page.get_by_text("2 tables and their digests").click()
     expect(page.get_by_role("cell", name="equal")).to_have_count(2)
     picture(page, "drill-equal", whole=True)
+
+    connection = connect(database, schema="shop")
+    cursor = connection.cursor()
+    cursor.execute("DELETE FROM customers")
+    connection.commit()
+    page.goto(backup)
+    page.get_by_role("link", name="Restore over a database").click()
+    page.get_by_label("Type shop to confirm").fill("Shop")
+    page.get_by_role("button", name="Overwrite shop").click()
+    expect(page.get_by_text("Nothing was overwritten: this is not the name")).to_be_visible()
+    picture(page, "confirm-overwrite", whole=True)
+    page.get_by_label("Type shop to confirm").fill("shop")
+    page.get_by_role("button", name="Overwrite shop").click()
+    expect(page.get_by_text(re.compile(r"Restored into mysql://.*/shop in"))).to_be_visible(timeout=SLOW)
+    picture(page, "restored", whole=True)
+    cursor.execute("SELECT COUNT(*) FROM customers")
+    assert cursor.fetchone() == (50,)
+    connection.close()
 
     go(page, "Overview")
     expect(page.get_by_role("row").filter(has_text="shop")).to_contain_text("proven")
