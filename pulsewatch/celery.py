@@ -34,6 +34,7 @@ app.conf.beat_schedule = {
     "open due backups": {"task": "backups.tick", "schedule": crontab(), "options": {"expires": 50}},
     "remove expired backups": {"task": "backups.clean_up", "schedule": crontab(hour=3, minute=0)},
     "forget old API answers": {"task": "api.clean_up", "schedule": crontab(minute=17)},
+    "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
     "sample every instance": {"task": "health.sample", "schedule": crontab(), "options": {"expires": 50}},
 }
 

@@ -229,6 +229,7 @@ INSTALLED_APPS = [
     "apps.health",
     "apps.backups",
     "apps.builds",
+    "apps.deployments",
     "ninja",
     "apps.api",
 ]

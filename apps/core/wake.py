@@ -9,14 +9,14 @@ from kombu.exceptions import OperationalError
 logger = logging.getLogger(__name__)
 
 
-def wake(task: str, key: str) -> None:
-    """Send `task` the key of a row once the running transaction has been committed."""
-    transaction.on_commit(lambda: _send(task, key))
+def wake(task: str, key: str, *, seconds: float = 0) -> None:
+    """Send `task` the key of a row once the running transaction has been committed, to run so many seconds later."""
+    transaction.on_commit(lambda: _send(task, key, seconds))
 
 
-def _send(task: str, key: str) -> None:
+def _send(task: str, key: str, seconds: float) -> None:
     try:
-        current_app.send_task(task, args=[key], retry=False)
+        current_app.send_task(task, args=[key], countdown=seconds or None, retry=False)
     except OperationalError:
         logger.warning(
             "No worker was woken for %s: the broker does not answer. The next tick tries again.",

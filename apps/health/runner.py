@@ -26,13 +26,7 @@ def sample(now: datetime) -> list[HealthCheck]:
     instances = list(Instance.objects.sampled().exclude(pk__in=sampled).select_related("workload__service"))
     if not instances:
         return []
-    readings = _readings([instance.pk for instance in instances], since=now - rules.ERROR_WINDOW)
-    observations = asyncio.run(observe_all([target(instance) for instance in instances]))
-    rows = [
-        health_check(instance, slot, observation, readings.get(instance.pk, ()))
-        for instance, observation in zip(instances, observations, strict=True)
-    ]
-    stored = store(rows)
+    stored = look_at(instances, slot, now=now)
     counts = Counter(row.overall_status for row in stored)
     logger.info(
         "Sampled %d instances: %s",
@@ -41,6 +35,21 @@ def sample(now: datetime) -> list[HealthCheck]:
         extra={"event": "health_check", "event_type": "health", "slot": slot.isoformat(), **counts},
     )
     return stored
+
+
+def look_at(instances: Sequence[Instance], at: datetime, *, now: datetime) -> list[HealthCheck]:
+    """Read these instances at the same time and store one sample of each that carries the time `at`.
+
+    Instances need their workload and service at hand.
+    """
+    readings = _readings([instance.pk for instance in instances], since=now - rules.ERROR_WINDOW)
+    observations = asyncio.run(observe_all([target(instance) for instance in instances]))
+    return store(
+        [
+            health_check(instance, at, observation, readings.get(instance.pk, ()))
+            for instance, observation in zip(instances, observations, strict=True)
+        ]
+    )
 
 
 def target(instance: Instance) -> Target:

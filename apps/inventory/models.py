@@ -3,7 +3,7 @@
 from typing import Self
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -67,6 +67,35 @@ class Workload(models.Model):
     domain = models.CharField(max_length=253, blank=True, validators=[domain_name])
     readiness_path = models.CharField(max_length=200, default="/ready", validators=[http_path])
     metrics_path = models.CharField(max_length=200, default="/metrics", validators=[http_path])
+    auto_rollback = models.BooleanField(
+        "automatic rollback", default=False, help_text="Bring the last good version back when the gate fails"
+    )
+    gate_samples = models.PositiveSmallIntegerField(
+        default=3, validators=[MinValueValidator(1), MaxValueValidator(20)],
+        help_text="Healthy samples in a row that a deployment needs from each instance",
+    )  # fmt: skip
+    gate_window_seconds = models.PositiveIntegerField(
+        "gate window (s)", default=180, validators=[MinValueValidator(10), MaxValueValidator(3600)],
+        help_text="Within this time; an application that pushes its samples each minute needs some minutes",
+    )  # fmt: skip
+    deployment_timeout_minutes = models.PositiveIntegerField(
+        "time-out (min)", default=60, validators=[MinValueValidator(1), MaxValueValidator(1440)],
+        help_text="A deployment nobody finishes fails after this time, and frees the change lock",
+    )  # fmt: skip
+    strict_checklist = models.BooleanField(
+        default=False, help_text="A blocking item that nobody has reported refuses as well, not only one that failed"
+    )
+    require_backup = models.BooleanField(
+        default=False, help_text="Deploy only when every database of the service here has a fresh verified backup"
+    )
+    backup_max_age_hours = models.PositiveIntegerField(
+        "fresh means (h)", default=24, validators=[MinValueValidator(1), MaxValueValidator(8760)]
+    )
+    # Who may change this workload now. The holder is the key of the one operation that took it and is never used
+    # again, so a late finisher frees nothing that is not his.
+    change_lock = models.CharField(max_length=64, null=True, blank=True, editable=False)
+    change_lock_by = models.CharField(max_length=150, blank=True, editable=False)
+    change_lock_since = models.DateTimeField(null=True, blank=True, editable=False)
     current_deployment_id = models.CharField("current deployment", max_length=64, null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -85,6 +114,15 @@ class Workload(models.Model):
             models.CheckConstraint(
                 condition=Q(readiness_path__startswith="/") & Q(metrics_path__startswith="/"),
                 name="workloads_paths_start_with_slash",
+            ),
+            models.CheckConstraint(
+                condition=Q(change_lock=None, change_lock_since=None)
+                | (Q(change_lock__isnull=False, change_lock_since__isnull=False) & ~Q(change_lock="")),
+                name="workloads_lock_has_holder_and_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(gate_samples__gt=0, gate_window_seconds__gt=0, deployment_timeout_minutes__gt=0),
+                name="workloads_gate_positive",
             ),
         )
 

@@ -1,5 +1,6 @@
 """What a person or a client may ask of the inventory. Every verb validates, writes, audits, and returns the row."""
 
+from datetime import datetime
 from itertools import chain, count
 from typing import Any, TypeVar
 
@@ -45,7 +46,11 @@ def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
                 raise Invalid("A workload with instances stays what it is: add another workload.", field=name)
     if isinstance(row, Workload):
         row.platform_secret_sealed = stored.platform_secret_sealed if isinstance(stored, Workload) else None
-    row.save(force_insert=adding)
+    if adding:
+        row.save(force_insert=True)
+    else:
+        # What is not edited here (the change lock, the current deployment) may have moved since the row was read.
+        row.save(update_fields=[field.name for field in row._meta.concrete_fields if _is_saved(field)])
     if isinstance(row, Workload):
         _keep_secret(row, stored, platform_secret, actor)
     after = _state(row)
@@ -157,6 +162,50 @@ def _keep_secret(row: Workload, stored: Workload | None, given: str, actor: audi
         action="workload.secret_set" if sealed else "workload.secret_removed",
         subject=subject(row),
     )
+
+
+def take_lock(*, workload: Workload, holder: str, by: str, now: datetime) -> None:
+    """Reserve a workload for one change. Raises Conflict, which says who holds it and since when."""
+    free = Workload.objects.filter(pk=workload.pk, change_lock=None)
+    if not free.update(change_lock=holder, change_lock_by=by, change_lock_since=now):
+        now_held = Workload.objects.select_related("service").get(pk=workload.pk)
+        raise Conflict(lock_text(now_held), facts=lock_facts(now_held))
+
+
+def pass_lock(*, workload_id: int, holder: str, to: str, by: str, now: datetime) -> bool:
+    """Hand the lock from one operation to the next without a moment in between. False when `holder` has it no more."""
+    held = Workload.objects.filter(pk=workload_id, change_lock=holder)
+    return bool(held.update(change_lock=to, change_lock_by=by, change_lock_since=now))
+
+
+def free_lock(*, workload_id: int, holder: str) -> bool:
+    """Give the lock back; False when `holder` does not have it (any more)."""
+    held = Workload.objects.filter(pk=workload_id, change_lock=holder)
+    return bool(held.update(change_lock=None, change_lock_by="", change_lock_since=None))
+
+
+def lock_text(workload: Workload) -> str:
+    """Who changes a workload now, in a sentence."""
+    if workload.change_lock is None or workload.change_lock_since is None:
+        return f"{workload} was being changed a moment ago; try again."
+    return (
+        f"{workload} is being changed by {workload.change_lock} ({workload.change_lock_by}) since "
+        f"{workload.change_lock_since:%Y-%m-%d %H:%M:%S} UTC; wait for its end, or end it first."
+    )
+
+
+def lock_facts(workload: Workload) -> dict[str, str]:
+    """The same for a program."""
+    since = workload.change_lock_since
+    return {
+        "held_by": workload.change_lock or "",
+        "held_for": workload.change_lock_by,
+        "held_since": since.isoformat() if since else "",
+    }
+
+
+def _is_saved(field: Any) -> bool:
+    return not field.primary_key and (field.editable or getattr(field, "auto_now", False))
 
 
 def _free_id(row: Instance) -> str:

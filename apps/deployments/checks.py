@@ -1,0 +1,159 @@
+"""The real checks of the checklists: what Pulsewatch can find out by itself."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from apps.backups.models import BackupJob
+from apps.core.errors import Conflict
+from apps.deployments.choices import ItemState
+from apps.deployments.models import ChecklistItem, Deployment, EnvironmentVariable
+from apps.deployments.records import AUTOMATIC
+from apps.deployments.rules import checklist, variables
+from apps.deployments.rules.checklist import Standing
+from apps.inventory.models import Database, Instance, Workload
+
+SHOWN = 5  # names in one sentence
+
+
+def before(workload: Workload, findings: Sequence[variables.Finding] | None, *, now: datetime) -> list[Standing]:
+    """What is known before a deployment. `findings`: the variables, None when the service has no rule for any."""
+    return [
+        *_variables(findings),
+        _health_configured(workload),
+        _database_safe(workload, now),
+    ]
+
+
+def demanded(workload: Workload) -> list[str]:
+    """Items this workload makes blocking."""
+    return ["database_safe"] if workload.require_backup else []
+
+
+def refuse(standings: Iterable[Standing], workload: Workload, *, phase: str = checklist.BEFORE) -> None:
+    """Raises Conflict that lists what blocks, if anything does."""
+    found = checklist.blockers(standings, phase=phase, strict=workload.strict_checklist, also=demanded(workload))
+    if found:
+        raise Conflict(
+            f"{workload} is not ready: {' '.join(found)} Put it right, or give override_reason.",
+            facts={"blocking": list(found)},
+        )
+
+
+def store(row: Deployment, standings: Iterable[Standing], *, by: str, at: datetime) -> None:
+    """Keep where items stand. An override of an earlier finding stays."""
+    for standing in standings:
+        item = checklist.ITEMS[standing.key]
+        ChecklistItem.objects.update_or_create(
+            deployment=row,
+            key=standing.key,
+            defaults={
+                "phase": item.phase,
+                "state": standing.state,
+                "detail": standing.detail[:300],
+                "by": by,
+                "at": at,
+            },
+        )
+
+
+def insert(row: Deployment, standings: Sequence[Standing], *, by: Mapping[str, str], at: datetime, overridden_by: str,
+           override_reason: str) -> None:  # fmt: skip
+    """Keep the first findings of a new deployment, in one statement; what blocked was overridden."""
+    also = demanded(row.workload)
+    rows = []
+    for standing in standings:
+        item = checklist.ITEMS[standing.key]
+        blocked = bool(override_reason and checklist.blockers([standing], phase=item.phase, also=also))
+        rows.append(
+            ChecklistItem(
+                deployment=row,
+                key=standing.key,
+                phase=item.phase,
+                state=standing.state,
+                detail=standing.detail[:300],
+                by=by.get(standing.key, AUTOMATIC),
+                at=at,
+                overridden_by=overridden_by if blocked else "",
+                override_reason=override_reason if blocked else "",
+            )
+        )
+    ChecklistItem.objects.bulk_create(rows)
+
+
+def standings(row: Deployment) -> list[Standing]:
+    """Where every item of a deployment stands; items without a row are open."""
+    stored = {item.key: item for item in row.checklist_items.all()}
+    found = []
+    for key in checklist.ITEMS:
+        item = stored.get(key)
+        if item is None:
+            found.append(Standing(key, ItemState.OPEN))
+        else:
+            found.append(Standing(key, item.state, item.detail, bool(item.overridden_by)))
+    return found
+
+
+def findings(row: Deployment) -> list[variables.Finding] | None:
+    """The stored verdicts on a deployment's variables; None when its service asks for none."""
+    required = set(row.service.variable_rules.filter(required=True).values_list("key", flat=True))
+    if not row.service.variable_rules.exists():
+        return None
+    return [
+        variables.Finding(v.key, v.is_set, v.is_sensitive, v.validation_status, v.reason, v.key in required)
+        for v in EnvironmentVariable.objects.filter(deployment=row)
+    ]
+
+
+def _variables(found: Sequence[variables.Finding] | None) -> list[Standing]:
+    keys = ("variables_configured", "secrets_present")
+    if found is None:
+        return [Standing(key, ItemState.NOT_APPLICABLE, "the service has no rule for variables") for key in keys]
+    wrong = [row for row in found if row.status == variables.INVALID]
+    secrets = [row for row in found if row.is_sensitive and row.required]
+    missing = [row for row in secrets if not row.is_set]
+    if not secrets:
+        present = Standing(keys[1], ItemState.NOT_APPLICABLE, "no rule marks a required variable as sensitive")
+    elif missing:
+        present = Standing(keys[1], ItemState.FAILED, _named(missing))
+    else:
+        present = Standing(keys[1], ItemState.PASSED, f"{len(secrets)} set")
+    if wrong:
+        return [Standing(keys[0], ItemState.FAILED, _named(wrong)), present]
+    return [Standing(keys[0], ItemState.PASSED, f"{len(found)} judged"), present]
+
+
+def _named(found: Sequence[variables.Finding]) -> str:
+    shown = ", ".join(f"{row.key} {row.reason}" for row in found[:SHOWN])
+    return shown + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
+def _health_configured(workload: Workload) -> Standing:
+    if workload.base_url or Instance.objects.filter(workload=workload, active=True).exists():
+        return Standing("health_configured", ItemState.PASSED, workload.readiness_path)
+    return Standing(
+        "health_configured",
+        ItemState.FAILED,
+        "the workload has neither a base URL nor an instance, so nothing can be asked whether it is ready",
+    )
+
+
+def _database_safe(workload: Workload, now: datetime) -> Standing:
+    databases = Database.objects.filter(service=workload.service_id, environment=workload.environment)
+    oldest = now - timedelta(hours=workload.backup_max_age_hours)
+    stale, fresh = [], []
+    for database in databases:
+        newest = BackupJob.objects.verified().filter(database=database).order_by("-completed_at").first()
+        if newest is not None and newest.completed_at >= oldest:
+            fresh.append(newest.pk)
+        else:
+            stale.append(database.name)
+    if stale:
+        return Standing(
+            "database_safe",
+            ItemState.FAILED,
+            f"no verified backup of {', '.join(stale[:SHOWN])} in the last {workload.backup_max_age_hours} h; "
+            "take one now, or queue the deployment with a backup",
+        )
+    if not fresh:
+        return Standing("database_safe", ItemState.NOT_APPLICABLE, "no database is registered for this workload")
+    return Standing("database_safe", ItemState.PASSED, ", ".join(fresh[:SHOWN]))

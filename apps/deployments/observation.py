@@ -1,0 +1,150 @@
+"""Deployments that others report after the fact: they cannot be refused; what contradicts is flagged, not dropped."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from apps.core import audit
+from apps.core.redaction import redact
+from apps.deployments import records
+from apps.deployments.choices import DeploymentStatus, StepKind
+from apps.deployments.models import OPEN, Deployment
+from apps.deployments.rules import transitions
+from apps.inventory import services as inventory
+from apps.inventory.models import Workload
+
+SAME_RUN = timedelta(days=1)  # a deployment of ours and a report this far apart may be about the same thing
+
+
+def observe(
+    *,
+    workload: Workload,
+    external_id: str,
+    status: str,
+    version: str,
+    commit_sha: str,
+    actor: audit.Actor,
+    commit_message: str = "",
+    triggered_by: str = "",
+    claimed_at: datetime | None = None,
+    github_run_id: str | None = None,
+    log_url: str | None = None,
+    deployment_url: str | None = None,
+    error_message: str = "",
+) -> Deployment:
+    """Record what somebody else's system says of a deployment, in any order and as often as it likes.
+
+    Reports of one `external_id` are about one record; only a report that leads on in the state machine moves it, and
+    the time it claims decides nothing. A deployment that CI started here through the API is recognised by its run or
+    commit and stays CI's to move. Raises Invalid for a version and commit that are none.
+    """
+    now = timezone.now()
+    status = transitions.status_of(status)
+    commit = transitions.check_commit(commit_sha)
+    claimed = min(claimed_at, now) if claimed_at else None
+    facts = {"github_run_id": github_run_id, "deployment_log_url": log_url, "deployment_url": deployment_url}
+    with transaction.atomic():
+        row = _known(workload, external_id, commit, github_run_id, now)
+        if row is None:
+            row = _new(workload, now=now, claimed=claimed, status=status, version=version, commit=commit, facts=facts,
+                       external_id=external_id, message=commit_message, by=triggered_by or actor.name)  # fmt: skip
+        text = f"{actor.name} reports {status}" + (f": {error_message}" if error_message else "")
+        records.step(row, StepKind.REPORTED, text, by=actor.name, at=now, claimed_at=claimed)
+        if row.observed:
+            _move(row, status, error_message, facts, claimed, now)
+        records.audit_entry(row, "observe", actor, after={"status": status, "external_id": external_id})
+    row.refresh_from_db()
+    return row
+
+
+def _known(workload: Workload, external_id: str, commit: str, run_id: str | None, now: datetime) -> Deployment | None:
+    rows = Deployment.objects.select_for_update()
+    found = rows.filter(external_id=external_id).first()
+    if found is None:
+        ours = rows.filter(workload=workload, observed=False, external_id=None, started_at__gte=now - SAME_RUN)
+        same_run = ours.filter(github_run_id=run_id) if run_id else ours.none()
+        found = same_run.newest_first().first() or ours.open().filter(commit_sha__startswith=commit[:7]).first()
+        if found is not None:
+            Deployment.objects.filter(pk=found.pk).update(external_id=external_id)
+    return found
+
+
+def _new(
+    workload: Workload,
+    *,
+    now: datetime,
+    claimed: datetime | None,
+    status: str,
+    version: str,
+    commit: str,
+    external_id: str,
+    message: str,
+    by: str,
+    facts: dict[str, str | None],
+) -> Deployment:
+    workload = Workload.objects.select_related("service").get(pk=workload.pk)  # as it is now
+    conflict = "" if workload.change_lock is None else inventory.lock_text(workload)
+    row = Deployment(
+        service=workload.service,
+        environment=workload.environment,
+        workload=workload,
+        version=transitions.check_version(version or commit),
+        commit_sha=commit,
+        commit_message=redact(transitions.cut_message(message))[: transitions.MAX_MESSAGE],
+        status=DeploymentStatus.QUEUED if status == DeploymentStatus.QUEUED else DeploymentStatus.IN_PROGRESS,
+        triggered_by=by[:150],
+        started_at=claimed or now,
+        created_at=now,
+        open_until=now + timedelta(minutes=workload.deployment_timeout_minutes),
+        deployment_platform=workload.platform,
+        domain=workload.domain,
+        observed=True,
+        external_id=external_id,
+        claimed_at=claimed,
+        conflict=conflict[:300],
+        **facts,
+    )
+    records.insert(row, now=now)
+    if conflict:
+        records.step(row, StepKind.CONFLICT, f"It came while {conflict}", by=records.AUTOMATIC, at=now)
+    return row
+
+
+def _move(
+    row: Deployment,
+    status: str,
+    error_message: str,
+    facts: dict[str, str | None],
+    claimed: datetime | None,
+    now: datetime,
+) -> None:
+    """Let a report lead an observed deployment on; say so when it cannot."""
+    given: dict[str, Any] = {name: value for name, value in facts.items() if value}
+    if claimed is not None and (row.claimed_at is None or claimed > row.claimed_at):
+        given["claimed_at"] = claimed
+    if given:
+        Deployment.objects.filter(pk=row.pk).update(**given)
+    if row.status == status or (transitions.is_late(row.status, status) and status in OPEN):
+        return
+    if transitions.is_late(row.status, status):
+        text = f"It had ended as {row.status} and is now reported as {status}."
+        Deployment.objects.filter(pk=row.pk).update(conflict=text)
+        records.step(row, StepKind.CONFLICT, text, by=records.AUTOMATIC, at=now)
+        return
+    if status == DeploymentStatus.IN_PROGRESS:
+        Deployment.objects.filter(pk=row.pk).update(status=status)
+        return
+    text = error_message or f"Reported as {status}."
+    records.end(row, status=status, now=max(claimed or now, row.started_at), text=text)
+    if status == DeploymentStatus.FAILED:
+        records.remember_failure(row, reason=text, now=now)
+    elif status == DeploymentStatus.COMPLETED and not _superseded(row):
+        records.make_current(row)
+
+
+def _superseded(row: Deployment) -> bool:
+    """Whether something that began later has been brought out already."""
+    later = Deployment.objects.good().filter(workload=row.workload_id, started_at__gt=row.started_at)
+    return later.exclude(pk=row.pk).exists()

@@ -1,0 +1,287 @@
+"""What a worker does with deployments: look for a gate, roll back, end what was left open, archive.
+
+No call to the outside happens inside a transaction: intent recorded, act, record. Each look of a gate is a short task;
+a worker that dies between two looks, or in one, delays the gate by one look.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import F, OuterRef, Subquery
+
+from apps.core.errors import PulsewatchError
+from apps.core.models import StopSwitch
+from apps.core.wake import wake
+from apps.deployments import checks, records
+from apps.deployments.choices import DeploymentKind, DeploymentStatus, GateVerdict, ItemState, StepKind
+from apps.deployments.models import Deployment, Gate
+from apps.deployments.rules import checklist
+from apps.deployments.rules import gate as rules
+from apps.health import runner as health
+from apps.health.models import HealthCheck
+from apps.health.probers.instance import Target, observe_all
+from apps.inventory.models import Instance, Workload
+from apps.inventory.platforms.base import ROLLBACK, Release
+from apps.inventory.runner import platform_of
+
+logger = logging.getLogger(__name__)
+
+ARCHIVED_AFTER = timedelta(days=90)
+SAMPLES_SHOWN = 200  # of a gate's samples kept as evidence
+BATCH = 500  # rows archived or ended at once
+
+
+def look(deployment_id: str, *, now: datetime) -> Gate | None:
+    """Look once for a gate whose time has come, and decide when that is possible. None when it is not to be had."""
+    gate = Gate.objects.due(now).filter(pk=deployment_id).select_related("deployment__workload__service").first()
+    if gate is None:
+        return None
+    # Whoever moves the next look on has this one: of two workers, and of a message that comes twice, one looks.
+    mine = Gate.objects.due(now).filter(pk=gate.pk, next_look_at=gate.next_look_at)
+    if not mine.update(next_look_at=rules.next_look(gate.next_look_at, now), looks=F("looks") + 1):
+        return None
+    row = gate.deployment
+    _sample(row.workload, now)
+    faults = _faults(row, now)
+    verdict = _judge(gate, row, faults, now)
+    if verdict.verdict:
+        _decide(gate, row, verdict, now)
+    else:
+        Gate.objects.running().filter(pk=gate.pk).update(**_kept(verdict))
+    gate.refresh_from_db()
+    return gate
+
+
+def _sample(workload: Workload, now: datetime) -> None:
+    instances = Instance.objects.sampled().filter(workload=workload).select_related("workload__service")
+    if found := list(instances):
+        health.look_at(found, now, now=now)
+
+
+def _faults(row: Deployment, now: datetime) -> list[str]:
+    """What is wrong beside the samples; the findings go onto the checklist."""
+    found = []
+    if row.workload.base_url:
+        found.append(_accessible(row.workload))
+    found += _database_connected(row, now)
+    checks.store(row, found, by=records.AUTOMATIC, at=now)
+    stored = [standing for standing in checks.standings(row) if standing.key != "health_passing"]
+    return list(checklist.blockers(stored, phase=checklist.AFTER))
+
+
+def _accessible(workload: Workload) -> checklist.Standing:
+    base = workload.base_url.rstrip("/")
+    [seen] = asyncio.run(observe_all([Target(str(workload.pk), f"{base}{workload.readiness_path}", preset="none")]))
+    if seen.failure or seen.http_status is None or seen.http_status >= 500:
+        detail = seen.failure or f"{base} answered {seen.http_status}"
+        return checklist.Standing("services_accessible", ItemState.FAILED, detail)
+    return checklist.Standing("services_accessible", ItemState.PASSED, f"answered {seen.http_status}")
+
+
+def _database_connected(row: Deployment, now: datetime) -> list[checklist.Standing]:
+    """What the newest samples of this gate say of the database; nothing when they say nothing."""
+    newest = HealthCheck.objects.filter(instance=OuterRef("pk"), timestamp__gte=now - rules.INTERVAL)
+    states = Instance.objects.filter(workload=row.workload, active=True).annotate(
+        database=Subquery(newest.newest_first().values("database_status")[:1])
+    )
+    said = [(name, state) for name, state in states.values_list("name", "database") if state not in (None, "unknown")]
+    if not said:
+        return []
+    lost = [name for name, state in said if state == "disconnected"]
+    if lost:
+        detail = f"{', '.join(lost[: checks.SHOWN])} cannot reach the database"
+        return [checklist.Standing("database_connected", ItemState.FAILED, detail)]
+    return [checklist.Standing("database_connected", ItemState.PASSED, f"{len(said)} instances connected")]
+
+
+def _judge(gate: Gate, row: Deployment, faults: Sequence[str], now: datetime) -> rules.Verdict:
+    candidates = _candidates(row.workload)
+    choice = rules.choose(candidates, version=row.version, commit=row.commit_sha, since=row.started_at)
+    samples = _samples(choice.instances, gate.started_at, now)
+    before = _samples(
+        [row.instance for row in candidates],
+        row.started_at - rules.BASELINE,
+        row.started_at - timedelta(microseconds=1),
+    )
+    policy = rules.Policy(samples=gate.samples, window=timedelta(seconds=gate.window_seconds))
+    return rules.judge(
+        policy,
+        choice,
+        samples,
+        before=rules.figures(before),
+        started=gate.started_at,
+        now=now,
+        other_faults=faults,
+    )
+
+
+def _candidates(workload: Workload) -> list[rules.Candidate]:
+    newest = HealthCheck.objects.filter(instance=OuterRef("pk")).newest_first()
+    rows = Instance.objects.filter(workload=workload, active=True).annotate(
+        said=Subquery(newest.values("version")[:1]),
+        seen=Subquery(newest.values("measured_at")[:1]),
+        up=Subquery(newest.values("uptime_seconds")[:1]),
+    )
+    return [
+        rules.Candidate(
+            row.pk,
+            row.said,
+            row.seen - timedelta(seconds=row.up) if row.seen and row.up is not None else row.registered_at,
+        )
+        for row in rows
+    ]
+
+
+def _samples(instances: Sequence[str], since: datetime, until: datetime) -> list[rules.Sample]:
+    rows = HealthCheck.objects.filter(instance_id__in=instances, timestamp__gte=since, timestamp__lte=until)
+    return [
+        rules.Sample(
+            row.instance_id,
+            row.timestamp,
+            row.overall_status,
+            row.response_time_ms,
+            row.error_rate_5min,
+            answered=not any(reason.get("rule") == "no_answer" for reason in row.reasons),
+            why=", ".join(str(reason.get("rule", "")).replace("_", " ") for reason in row.reasons),
+        )
+        for row in rows.order_by("timestamp")
+    ]
+
+
+def _kept(verdict: rules.Verdict) -> dict[str, object]:
+    """A verdict as the gate's columns hold it."""
+
+    def figures(found: rules.Figures) -> dict[str, object]:
+        return {"samples": found.samples, "error_rate": found.error_rate, "response_ms": found.response_ms}
+
+    evidence = {
+        "chosen_by": verdict.basis,
+        "before": figures(verdict.before),
+        "after": figures(verdict.after),
+        "instances": [
+            {
+                "instance": row.instance,
+                "samples": row.samples,
+                "healthy_in_a_row": row.healthy_in_a_row,
+                "needed": row.needed,
+                "last_status": row.last_status,
+                "last_why": row.last_why,
+            }
+            for row in verdict.evidence[:SAMPLES_SHOWN]
+        ],
+    }
+    return {"reasons": list(verdict.reasons), "evidence": evidence}
+
+
+def _decide(gate: Gate, row: Deployment, verdict: rules.Verdict, now: datetime) -> None:
+    """Record the verdict, end the deployment, and open the rollback when the workload asks for one. All or nothing."""
+    text = " ".join(verdict.reasons)
+    with transaction.atomic():
+        decided = Gate.objects.running().filter(pk=gate.pk)
+        if not decided.update(verdict=verdict.verdict, decided_at=now, **_kept(verdict)):
+            return  # CI has reported a failure meanwhile
+        row = records.locked(row)
+        passed = verdict.verdict == GateVerdict.PASSED
+        state = {GateVerdict.PASSED: ItemState.PASSED, GateVerdict.FAILED: ItemState.FAILED}.get(
+            GateVerdict(verdict.verdict), ItemState.OPEN
+        )
+        checks.store(row, [checklist.Standing("health_passing", state, text[:300])], by=records.AUTOMATIC, at=now)
+        records.step(row, StepKind.GATE_DECIDED, f"Gate {verdict.verdict}: {text}", by=records.AUTOMATIC, at=now)
+        if verdict.verdict == GateVerdict.FAILED:
+            _failed(row, text, now)
+            return
+        if passed:
+            records.forget_failure(row)
+        else:
+            logger.warning(
+                "The gate of %s is inconclusive: %s",
+                row.pk,
+                text,
+                extra={"event": "deployment_inconclusive", "event_type": "deployment", "resource_id": row.pk},
+            )
+        records.end(row, status=DeploymentStatus.COMPLETED, now=now, text=text, health_check_passed=passed)
+
+
+def _failed(row: Deployment, text: str, now: datetime) -> None:
+    """End a deployment whose gate failed; hand its lock to the rollback, so that nobody comes in between."""
+    records.remember_failure(row, reason=text, now=now)
+    why_not, target = _no_rollback(row)
+    if target is None:
+        records.end(row, status=DeploymentStatus.FAILED, now=now, text=text)
+        if why_not:
+            records.step(row, StepKind.ROLLBACK, why_not, by=records.AUTOMATIC, at=now)
+        return
+    holder = row.pk
+    records.end(row, status=DeploymentStatus.FAILED, now=now, text=text, keeps_lock=True)
+    records.open_rollback(row, target, reason=f"The gate failed: {text}", by=records.AUTOMATIC, now=now, lock_of=holder)
+
+
+def _no_rollback(row: Deployment) -> tuple[str, Deployment | None]:
+    """Why nothing is rolled back, in a sentence for the timeline, or what to return to."""
+    if not row.workload.auto_rollback:
+        return "", None
+    if StopSwitch.objects.filter(on=True).exists():
+        return "Not rolled back: the stop switch is on. Roll back by hand if that is wanted.", None
+    target = Deployment.objects.targets(row).first()
+    if target is None:
+        return "Not rolled back: there is no earlier good version to return to.", None
+    return "", target
+
+
+def roll_back(deployment_id: str, *, now: datetime) -> Deployment | None:
+    """Bring a former version back through the workload's platform. None when the record is not to be had."""
+    queued = Deployment.objects.filter(pk=deployment_id, kind=DeploymentKind.ROLLBACK, status=DeploymentStatus.QUEUED)
+    if not queued.update(status=DeploymentStatus.IN_PROGRESS, started_at=now, updated_at=now):
+        return None
+    row = Deployment.objects.select_related("workload__service", "undoes").get(pk=deployment_id)
+    release = Release(
+        service=row.workload.service.slug,
+        environment=row.environment,
+        version=row.version,
+        commit_sha=row.commit_sha,
+        deployment_id=row.pk,
+        reason=row.rollback_reason or "",
+        kind=ROLLBACK,
+    )
+    try:
+        receipt = platform_of(row.workload).roll_out(release)
+        done, text, url = receipt.accepted, receipt.detail, receipt.url
+    except PulsewatchError as error:
+        done, text, url = False, str(error), ""
+    _record_rollback(row, done=done, text=text, url=url, now=now)
+    row.refresh_from_db()
+    return row
+
+
+def _record_rollback(row: Deployment, *, done: bool, text: str, url: str, now: datetime) -> None:
+    with transaction.atomic():
+        records.step(row, StepKind.PLATFORM, text, by=records.AUTOMATIC, at=now)
+        facts = {"deployment_log_url": url} if url else {}
+        status = DeploymentStatus.ROLLED_BACK if done else DeploymentStatus.FAILED
+        if records.end(row, status=status, now=now, text=text, **facts) and done:
+            Deployment.objects.filter(pk=row.undoes_id, rolled_back_by=None).update(rolled_back_by=row, updated_at=now)
+            records.make_current(row)
+
+
+def tick(now: datetime) -> int:
+    """Once a minute: wake what waits, end what was left open, archive what is old. Gives how many it touched."""
+    touched = 0
+    for key in Gate.objects.due(now).values_list("pk", flat=True):
+        wake("deployments.gate", key)
+        touched += 1
+    queued = Deployment.objects.filter(kind=DeploymentKind.ROLLBACK, status=DeploymentStatus.QUEUED)
+    for key in queued.values_list("pk", flat=True):
+        wake("deployments.roll_back", key)
+        touched += 1
+    for row in Deployment.objects.overdue(now).select_related("workload")[:BATCH]:
+        text = f"Nobody finished it by {row.open_until:%Y-%m-%d %H:%M} UTC."
+        with transaction.atomic():
+            touched += records.end(row, status=DeploymentStatus.FAILED, now=now, text=text)
+    old = Deployment.objects.filter(archived=False, started_at__lt=now - ARCHIVED_AFTER).exclude(
+        status__in=(DeploymentStatus.QUEUED, DeploymentStatus.IN_PROGRESS)
+    )
+    keys = list(old.values_list("pk", flat=True)[:BATCH])
+    return touched + Deployment.objects.filter(pk__in=keys).update(archived=True)
