@@ -33,6 +33,8 @@ app.conf.beat_schedule = {
     # `expires`: a minute later the sample of the next slot does the same work; an old one would only pile up.
     "open due backups": {"task": "backups.tick", "schedule": crontab(), "options": {"expires": 50}},
     "remove expired backups": {"task": "backups.clean_up", "schedule": crontab(hour=3, minute=0)},
+    "apply deliveries left over": {"task": "api.tick", "schedule": crontab(), "options": {"expires": 50}},
+    "forget old deliveries": {"task": "api.forget_deliveries", "schedule": crontab(hour=4, minute=11)},
     "forget old API answers": {"task": "api.clean_up", "schedule": crontab(minute=17)},
     "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
     "sample every instance": {"task": "health.sample", "schedule": crontab(), "options": {"expires": 50}},

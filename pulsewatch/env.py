@@ -121,6 +121,19 @@ class Reader:
         value = self.text(name, default, example=example)
         return [word.strip() for word in value.split(",") if word.strip()]
 
+    def pairs(self, name: str, *, values: Collection[str], example: str) -> dict[str, str]:
+        """A comma-separated list of `name=value` with values from a few words; names come back in lower case."""
+        pairs = {}
+        for word in self.words(name, example=example):
+            key, _, value = word.partition("=")
+            if not key.strip() or value.strip() not in values:
+                self.fault(
+                    name, f"must be pairs of a name and one of {', '.join(values)}, separated by commas", example
+                )
+                return {}
+            pairs[" ".join(key.lower().split())] = value.strip()
+        return pairs
+
     def hosts(self, name: str, default: str) -> list[str]:
         """Host names without scheme, port or path."""
         example = "pulsewatch.example.com,10.0.0.5"

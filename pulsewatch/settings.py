@@ -186,6 +186,28 @@ BACKUP_STORAGE_OPTIONS = {
     "object_lock_days": env.integer("BACKUP_S3_OBJECT_LOCK_DAYS", 0, minimum=0, maximum=3650),
 }
 
+# --- Webhooks that come in --------------------------------------------------------------------------------------------
+_webhook_example = "$(openssl rand -hex 32)"
+# What the senders sign with; a source without one is not listened to.
+WEBHOOK_SECRETS = {
+    "github": env.text(
+        "GITHUB_WEBHOOK_SECRET",
+        min_length=16 if env.given("GITHUB_WEBHOOK_SECRET") else 0,
+        example=_webhook_example,
+    ),
+    "zeabur": env.text(
+        "ZEABUR_WEBHOOK_SECRET",
+        min_length=16 if env.given("ZEABUR_WEBHOOK_SECRET") else 0,
+        example=_webhook_example,
+    ),
+}
+# Their names of environments beside the usual ones, in lower case.
+WEBHOOK_ENVIRONMENTS = env.pairs(
+    "WEBHOOK_ENVIRONMENTS",
+    values=("development", "staging", "production"),
+    example="live-eu=production,qa=staging",
+)
+
 # --- Web --------------------------------------------------------------------------------------------------------------
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", "localhost,127.0.0.1")
 if not env.given("ALLOWED_HOSTS") and bracketed(reachable(HOST)) not in ALLOWED_HOSTS:
@@ -326,6 +348,7 @@ env.exit_on_faults()
 _urls = (REDIS_URL, CELERY_BROKER_URL, CELERY_RESULT_BACKEND)
 for _secret in (
     *(SECRET_KEY, METRICS_TOKEN, BACKUP_KEYSET, str(BACKUP_STORAGE_OPTIONS["secret_key"]), _admin_password),
+    *WEBHOOK_SECRETS.values(),
     *(str(_database.get("PASSWORD") or ""), *(unquote(urlsplit(url).password or "") for url in _urls)),
 ):
     register_secret(_secret)

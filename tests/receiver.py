@@ -74,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 getattr(self, f"_{reply}")()
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def _answer(self, reply: Reply) -> None:
         self.send_response(reply.status)
         for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():

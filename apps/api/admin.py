@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.api import services
 from apps.api.choices import Scope
-from apps.api.models import ApiToken
+from apps.api.models import ApiToken, WebhookDelivery
 from apps.core.admin import ReadOnlyAdmin
 from apps.core.audit import Actor
 from apps.core.errors import Conflict, Invalid
@@ -113,3 +113,17 @@ class ApiTokenAdmin(ReadOnlyAdmin):
 @never_cache
 def _uncached(request: HttpRequest, response: TemplateResponse) -> TemplateResponse:
     return response
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    """What GitHub and Zeabur have sent, and what became of it."""
+
+    list_display = ("received_at", "source", "event", "outcome", "detail", "deployment_id")
+    list_filter = ("outcome", "source", "event")
+    search_fields = ("=delivery_id", "=deployment_id")
+    search_help_text = "A whole delivery id (X-GitHub-Delivery) or deployment"
+    fields = (
+        *("received_at", "source", "delivery_id", "event", "outcome", "detail", "deployment_id"),
+        *("attempts", "content"),
+    )

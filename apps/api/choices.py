@@ -1,4 +1,4 @@
-"""What a token may be allowed."""
+"""What a token may be allowed, and what becomes of a webhook's delivery."""
 
 from django.db.models import TextChoices
 
@@ -16,3 +16,19 @@ class Scope(TextChoices):
     HEALTH_WRITE = "health:write"
     INVENTORY_READ = "inventory:read"
     INVENTORY_WRITE = "inventory:write"
+
+
+class DeliverySource(TextChoices):
+    """Who sends webhooks."""
+
+    GITHUB = "github", "GitHub"
+    ZEABUR = "zeabur", "Zeabur"
+
+
+class DeliveryOutcome(TextChoices):
+    """`pending`: stored, not acted on yet. Sent again, one that was ignored or failed is looked at anew."""
+
+    PENDING = "pending"
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    FAILED = "failed"

@@ -1,10 +1,12 @@
-"""API tokens, and the answers kept for requests that may be sent again."""
+"""API tokens, the answers kept for requests that may be sent again, and what webhooks have brought."""
 
 from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
+
+from apps.api.choices import DeliveryOutcome, DeliverySource
 
 # A retry comes within minutes, at worst on the next day's run of a pipeline.
 KEPT = timedelta(hours=24)
@@ -92,3 +94,49 @@ class StoredAnswer(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
+    def pending(self) -> Self:
+        """Stored, and not acted on yet."""
+        return self.filter(outcome=DeliveryOutcome.PENDING)
+
+
+class WebhookDelivery(models.Model):
+    """One delivery of a webhook, genuine and unlike any before: what it said, and what became of it."""
+
+    MAX_DETAIL = 300
+
+    source = models.CharField(max_length=16, choices=DeliverySource)
+    delivery_id = models.CharField("delivery", max_length=128)
+    event = models.CharField(max_length=50)
+    received_at = models.DateTimeField("received")
+    outcome = models.CharField(max_length=16, choices=DeliveryOutcome)
+    detail = models.CharField(max_length=MAX_DETAIL, blank=True)
+    deployment_id = models.CharField("deployment", max_length=64, blank=True)
+    content = models.JSONField(default=dict, help_text="What was read of the payload, which itself is not kept")
+    attempts = models.PositiveSmallIntegerField(default=0)
+
+    objects = WebhookDeliveryQuerySet.as_manager()
+
+    class Meta:
+        db_table = "webhook_deliveries"
+        verbose_name_plural = "webhook deliveries"
+        ordering = ("-received_at", "-pk")
+        indexes = (
+            models.Index(fields=("received_at",), name="idx_webhook_deliveries_received"),
+            models.Index(fields=("outcome", "received_at"), name="idx_webhook_deliveries_outcome"),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=("source", "delivery_id"), name="webhook_deliveries_once"),
+            models.CheckConstraint(
+                condition=Q(source__in=DeliverySource.values), name="webhook_deliveries_source_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome__in=DeliveryOutcome.values), name="webhook_deliveries_outcome_known"
+            ),
+            models.CheckConstraint(condition=~Q(delivery_id=""), name="webhook_deliveries_id_given"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.delivery_id}"

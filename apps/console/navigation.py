@@ -69,6 +69,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "items": [
                 _item("Stop switch", "emergency_home", "core_stopswitch_changelist", "core.view_stopswitch"),
+                _item("Webhook deliveries", "webhook", "api_webhookdelivery_changelist", "api.view_webhookdelivery"),
                 _item("Audit trail", "history", "core_auditentry_changelist", "core.view_auditentry"),
             ],
         },

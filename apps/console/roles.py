@@ -28,6 +28,7 @@ OPERATOR_PERMISSIONS = (
 def permissions(role: str) -> Q:
     """Which permissions a role holds."""
     reading = Q(codename__startswith="view_", content_type__app_label__in=READABLE_APPS)
+    reading |= Q(codename="view_webhookdelivery", content_type__app_label="api")
     operating = Q(content_type__app_label__in=OPERATED_APPS)
     for permission in OPERATOR_PERMISSIONS:
         app, codename = permission.split(".")
@@ -36,7 +37,7 @@ def permissions(role: str) -> Q:
         "viewer": reading,
         "operator": reading | operating,
         "admin": Q(content_type__app_label__in=(*READABLE_APPS, "auth"))
-        | Q(content_type__app_label="api", content_type__model="apitoken"),
+        | Q(content_type__app_label="api", content_type__model__in=("apitoken", "webhookdelivery")),
     }[role]
 
 

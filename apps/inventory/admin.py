@@ -69,7 +69,26 @@ class WorkloadAdmin(AuditedAdmin):
     list_filter = ("environment", "platform")
     list_select_related = ("service",)
     search_fields = ("service__slug", "domain", "base_url")
-    readonly_fields = ("current_deployment_id",)
+    readonly_fields = ("current_deployment_id", "change_lock", "change_lock_by", "change_lock_since")
+    fieldsets = (
+        (None, {"fields": ("service", "environment", "base_url", "domain", "readiness_path", "metrics_path")}),
+        ("Platform", {"fields": ("platform", "platform_settings", "platform_secret")}),
+        (
+            "Deployments",
+            {
+                "fields": (
+                    "gate_samples",
+                    "gate_window_seconds",
+                    "auto_rollback",
+                    "deployment_timeout_minutes",
+                    "strict_checklist",
+                    "require_backup",
+                    "backup_max_age_hours",
+                )
+            },
+        ),
+        ("Now", {"fields": ("current_deployment_id", "change_lock", "change_lock_by", "change_lock_since")}),
+    )
     inlines = (InstanceInline,)
 
     def save_model(self, request: HttpRequest, obj: Workload, form: ModelForm, change: bool) -> None:

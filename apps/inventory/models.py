@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from apps.core.choices import Environment
 from apps.inventory.choices import DatabaseEngine, MetricsPreset, Platform
-from apps.inventory.rules import http_url_fault
+from apps.inventory.rules import http_url_fault, repository_fault
 
 DEFAULT_SERVICE = "app"  # every team has this one from the start, so a team with one application never meets the word
 OWN_SERVICE = "pulsewatch"
@@ -18,6 +18,12 @@ OWN_SERVICE = "pulsewatch"
 def http_url(value: str) -> None:
     """A field's validator."""
     if fault := http_url_fault(value):
+        raise ValidationError(fault, code="invalid")
+
+
+def repository_address(value: str) -> None:
+    """A field's validator."""
+    if fault := repository_fault(value):
         raise ValidationError(fault, code="invalid")
 
 
@@ -33,7 +39,7 @@ class Service(models.Model):
 
     slug = models.SlugField(max_length=50, unique=True, help_text="Short name used in URLs, ids and the API")
     name = models.CharField(max_length=100)
-    repository_url = models.CharField("repository", max_length=300, blank=True, validators=[http_url])
+    repository_url = models.CharField("repository", max_length=300, blank=True, validators=[repository_address])
     runbook_url = models.CharField("runbook", max_length=300, blank=True, validators=[http_url])
     metrics_preset = models.CharField(max_length=16, choices=MetricsPreset, default=MetricsPreset.DJANGO)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.inventory.rules import http_url_fault
+from apps.inventory.rules import http_url_fault, repository_fault
 
 
 @given(st.text() | st.text(max_size=30).map("http://{}".format))
@@ -41,3 +41,22 @@ def test_hosts_containers_and_addresses_are_accepted(url: str):
 )
 def test_anything_else_says_why(url: str, fault: str):
     assert http_url_fault(url).startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/acme/shop", "git@github.com:acme/shop.git", "ssh://git@github.com:22/acme/shop.git",
+        "org-7@ghe.example.com:acme/shop",
+    ],
+)  # fmt: skip
+def test_repositories_have_web_and_ssh_addresses(address: str):
+    assert repository_fault(address) == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "acme/shop", "git@github.com", "git@github.com:", "ssh://ana:pw@h/x", "https://t@github.com/a/b", "a@b:c d"],
+)
+def test_anything_else_is_no_repository(address: str):
+    assert repository_fault(address).startswith("Enter the repository's address")

@@ -124,6 +124,7 @@ def test_the_form_takes_a_secret_and_never_shows_it(client: Client):
     form = {
         "service": workload.service_id, "environment": workload.environment, "platform": "webhook",
         "platform_settings": '{"url": "https://ci.example.com/deploy", "ulr": 1}', "base_url": "", "domain": "",
+        "gate_samples": 3, "gate_window_seconds": 180, "deployment_timeout_minutes": 60, "backup_max_age_hours": 24,
         "readiness_path": "/ready", "metrics_path": "/metrics", "platform_secret": "typed-in-secret-0001",
         "instances-TOTAL_FORMS": 0, "instances-INITIAL_FORMS": 0,
     }  # fmt: skip

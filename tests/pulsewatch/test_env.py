@@ -101,6 +101,24 @@ def test_host_names_and_addresses_are_hosts(text):
     assert not reader.faults
 
 
+def test_pairs_are_read_with_names_in_lower_case():
+    reader = Reader({NAME: " Live  EU = production,qa=staging,"})
+
+    assert reader.pairs(NAME, values=("production", "staging"), example="") == {
+        "live eu": "production",
+        "qa": "staging",
+    }
+    assert not reader.faults
+
+
+@pytest.mark.parametrize("text", ["production", "=staging", "qa=", "qa=testing", "a=b=staging"])
+def test_a_malformed_pair_is_a_fault(text):
+    reader = Reader({NAME: text})
+
+    assert reader.pairs(NAME, values=("production", "staging"), example="qa=staging") == {}
+    assert reader.faults
+
+
 @pytest.mark.parametrize("text", ["example.com", "https://a/b", "ftp://a", "https://u@a", "https://", "https://[a"])
 def test_origins_are_scheme_and_host(text):
     reader = Reader({NAME: text})

@@ -275,6 +275,7 @@ def test_a_folder_that_others_may_enter_is_refused_and_keeps_its_rights(tmp_path
 def test_every_secret_is_hidden_wherever_it_occurs(tmp_path):
     secrets = {
         "BACKUP_KEYSET": "keyset-sesame", "BACKUP_S3_SECRET_KEY": "bucket-sesame",
+        "GITHUB_WEBHOOK_SECRET": "github-open-sesame", "ZEABUR_WEBHOOK_SECRET": "zeabur-open-sesame",
         "METRICS_TOKEN": "metrics-open-sesame", "PULSEWATCH_ADMIN_PASSWORD": "admin-sesame",
     }  # fmt: skip
     urls = {"REDIS_URL": "redis://:redis%2Fsesame@h", "CELERY_BROKER_URL": "unix://:broker-sesame@/r.sock"}

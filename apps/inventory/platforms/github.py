@@ -55,40 +55,48 @@ class GitHub:
     def destination(settings: Mapping[str, Any]) -> str:
         return origin(str(settings.get("base_url", API)))
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request to the API carries."""
+        return {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {self.token}",
+            "X-GitHub-Api-Version": API_VERSION,
+        }
+
+    @property
+    def page(self) -> str:
+        """Where people look at the repository."""
+        site = "https://github.com" if self.base_url == API else self.base_url.removesuffix("/api/v3")
+        return f"{site}/{self.repository}"
+
     def roll_out(self, release: Release) -> Receipt:
         known = asdict(release)
         body = json.dumps(
             {"ref": self.ref, "inputs": {name: known[source] for name, source in self.inputs.items()}}
         ).encode()
-        headers = {
-            "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {self.token}",
-            "Content-Type": "application/json",
-            "X-GitHub-Api-Version": API_VERSION,
-        }
+        headers = {**self.headers, "Content-Type": "application/json"}
         url = f"{self.base_url}/repos/{self.repository}/actions/workflows/{self.workflow}/dispatches"
         # GitHub starts a run for every request, so one that may have arrived is not sent again.
-        answer = post(url, lambda: (headers, body), limits=self.limits, again=_rate_limited, repeatable=False)
+        answer = post(url, lambda: (headers, body), limits=self.limits, again=rate_limited, repeatable=False)
         if answer.ok:
             return Receipt(
                 True,
                 f"GitHub starts workflow {self.workflow} of {self.repository} for the {release.kind} to "
                 f"{release.version}.",
-                answer.link("html_url") or self._page(),
+                answer.link("html_url") or self._runs(),
             )
         raise self._refusal(answer)
 
-    def _page(self) -> str:
+    def _runs(self) -> str:
         """Where the runs of the workflow are listed."""
-        site = "https://github.com" if self.base_url == API else self.base_url.removesuffix("/api/v3")
-        branch = quote(f"branch:{self.ref}")
-        return f"{site}/{self.repository}/actions/workflows/{self.workflow}?query={branch}"
+        return f"{self.page}/actions/workflows/{self.workflow}?query={quote(f'branch:{self.ref}')}"
 
     def _refusal(self, answer: Answer) -> PlatformError:
         name = host(self.base_url)
         said = words(answer.json().get("message"), self.token).rstrip(".")
         status = f"HTTP {answer.status}{f', {said}' if said else ''}"
-        if _rate_limited(answer):
+        if rate_limited(answer):
             return PlatformUnavailable(
                 f"{name} accepts no more requests with this token for now ({status}): try again later."
             )
@@ -113,7 +121,7 @@ class GitHub:
         )
 
 
-def _rate_limited(answer: Answer) -> bool:
+def rate_limited(answer: Answer) -> bool:
     """GitHub says so with 429, or with 403 and one of these headers."""
     return answer.status == 429 or (
         answer.status == 403 and (answer.headers.get("x-ratelimit-remaining") == "0" or "retry-after" in answer.headers)

@@ -1,4 +1,4 @@
-"""One POST with bounds on everything: attempts, time, size. Redirects, cookies and proxies are not for us.
+"""One request with bounds on everything: attempts, time, size. Redirects, cookies and proxies are not for us.
 
 Environment variables such as HTTPS_PROXY are ignored; certificates are verified against the system's authorities
 (SSL_CERT_FILE adds an own one). A name server that does not answer may add its own time limit to ours.
@@ -21,7 +21,8 @@ from apps.core.redaction import redact
 from apps.inventory.platforms.base import PlatformError, PlatformUnavailable
 from apps.inventory.rules import http_url_fault
 
-MAX_BODY = 64 * 1024  # bytes of an answer that are read: none we understand is longer
+MAX_BODY = 64 * 1024  # bytes of an answer to an order that are read: none we understand is longer
+MAX_LIST = 4 * 1024 * 1024  # bytes of a list that was asked for: 100 deployments of GitHub's are about 0.4 MB
 MAX_SAID = 200  # characters of another side's words that are passed on
 MAX_LINK = 300  # characters of a link
 
@@ -41,7 +42,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; header names in lower case, the body cut at MAX_BODY."""
+    """What came back; header names in lower case, the body cut at its limit."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,11 +54,19 @@ class Answer:
 
     def json(self) -> dict[str, Any]:
         """The body as an object; anything else is an empty one."""
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return {}
+        value = self._value()
         return value if isinstance(value, dict) else {}
+
+    def objects(self) -> list[dict[str, Any]] | None:
+        """The body as a list of objects, or None when it is no list."""
+        value = self._value()
+        return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else None
+
+    def _value(self) -> object:
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
 
     def link(self, name: str) -> str:
         """A web address the answer holds under `name`, or an empty text."""
@@ -88,16 +97,25 @@ def post(
     `repeatable`: the other side does it once however often it is sent. Without that, a request that may have arrived
     is not sent twice. Raises PlatformUnavailable or PlatformError when there was no answer.
     """
-    return asyncio.run(_post(url, prepare, limits, again, repeatable))
+    return asyncio.run(_exchange(_Call("POST", url, prepare, again, repeatable, MAX_BODY), limits))
 
 
-async def _post(
-    url: str,
-    prepare: Callable[[], tuple[Mapping[str, str], bytes]],
-    limits: Limits,
-    again: Callable[[Answer], bool],
-    repeatable: bool,
-) -> Answer:
+def get(url: str, headers: Mapping[str, str], *, limits: Limits, again: Callable[[Answer], bool]) -> Answer:
+    """Ask for a list. Raises as `post` does."""
+    return asyncio.run(_exchange(_Call("GET", url, lambda: (headers, b""), again, True, MAX_LIST), limits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    url: str
+    prepare: Callable[[], tuple[Mapping[str, str], bytes]]
+    again: Callable[[Answer], bool]
+    repeatable: bool
+    max_body: int
+
+
+async def _exchange(call: _Call, limits: Limits) -> Answer:
     started = time.monotonic()
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(force_close=True),
@@ -110,13 +128,13 @@ async def _post(
             answer: Answer | None = None
             failure: _Failure | None = None
             try:
-                answer = await _attempt(session, url, prepare(), min(limits.attempt_seconds, left))
+                answer = await _attempt(session, call, min(limits.attempt_seconds, left))
             except _Failure as error:
                 failure = error
-            if answer is not None and not again(answer):
+            if answer is not None and not call.again(answer):
                 return answer
             if failure is not None:
-                _give_up_on(failure, url, repeatable)
+                _give_up_on(failure, call)
             pause = limits.backoff_seconds * 2 ** (attempt - 1) * random.uniform(1.0, 1.25)  # noqa: S311  (no secret)
             if answer is not None:
                 pause = max(pause, retry_after(answer))
@@ -128,32 +146,31 @@ async def _post(
         return answer
     tries = "once" if attempt == 1 else f"{attempt} times"
     raise PlatformUnavailable(
-        f"{host(url)} {failure} (tried {tries}): check that it runs and can be reached from Pulsewatch's workers."
+        f"{host(call.url)} {failure} (tried {tries}): check that it runs and can be reached from Pulsewatch's workers."
     )
 
 
-def _give_up_on(failure: _Failure, url: str, repeatable: bool) -> None:
+def _give_up_on(failure: _Failure, call: _Call) -> None:
     if failure.lasting:
-        raise PlatformError(f"{host(url)} {failure}.")
-    if failure.sent and not repeatable:
+        raise PlatformError(f"{host(call.url)} {failure}.")
+    if failure.sent and not call.repeatable:
         raise PlatformError(
-            f"{host(url)} {failure}, so it may have accepted the request or not: look there before you try again."
+            f"{host(call.url)} {failure}, so it may have accepted the request or not: look there before you try again."
         )
 
 
-async def _attempt(
-    session: aiohttp.ClientSession, url: str, request: tuple[Mapping[str, str], bytes], seconds: float
-) -> Answer:
-    headers, body = request
+async def _attempt(session: aiohttp.ClientSession, call: _Call, seconds: float) -> Answer:
+    headers, body = call.prepare()
     try:
-        async with session.post(
-            url,
-            data=body,
+        async with session.request(
+            call.method,
+            call.url,
+            data=body or None,
             headers={"User-Agent": "Pulsewatch", "Accept-Encoding": "identity", **headers},
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=seconds),
         ) as response:
-            content = await _bounded(response)
+            content = await _bounded(response, call.max_body)
             named = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, named, content)
     except aiohttp.ConnectionTimeoutError:
@@ -174,14 +191,14 @@ async def _attempt(
         raise _Failure("broke the connection or answered with something that is not HTTP", sent=True) from None
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(16 * 1024):
         body += chunk
-        if len(body) >= MAX_BODY:
+        if len(body) >= limit:
             response.close()
             break
-    return bytes(body[:MAX_BODY])
+    return bytes(body[:limit])
 
 
 def retry_after(answer: Answer) -> float:

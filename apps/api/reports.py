@@ -1,0 +1,108 @@
+"""What a report from outside means here: which workload it is about, and which verb it calls for."""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from apps.api.choices import DeliveryOutcome
+from apps.core.audit import Actor
+from apps.deployments import services
+from apps.deployments.choices import DeploymentStatus
+from apps.deployments.models import Deployment, Gate
+from apps.deployments.observation import observe
+from apps.deployments.sources.base import COMPLETED, Event, Ignored, Report, RunEnded, environment_of, repository_key
+from apps.inventory.choices import Platform
+from apps.inventory.models import Service, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a report, in a sentence, and which deployment it was about."""
+
+    outcome: str
+    detail: str
+    deployment_id: str = ""
+
+
+def act(event: Event, *, actor: Actor) -> Result:
+    """Do what a report asks for, inside the caller's transaction. Raises Conflict or Invalid when it cannot be done."""
+    if isinstance(event, Ignored):
+        return Result(DeliveryOutcome.IGNORED, event.reason)
+    if isinstance(event, RunEnded):
+        return _end_run(event, actor)
+    workload = _workload(event)
+    if isinstance(workload, str):
+        return Result(DeliveryOutcome.IGNORED, workload)
+    return _observe(event, workload, actor)
+
+
+def _end_run(run: RunEnded, actor: Actor) -> Result:
+    """End what a CI run has started through the API and left open. What was observed has reports of its own."""
+    found = Deployment.objects.open().filter(
+        github_run_id=run.run_id, observed=False, workload__service__in=_services(run.repository)
+    )
+    row = found.newest_first().first()
+    if row is None:
+        return Result(DeliveryOutcome.IGNORED, f"No open deployment was started by run {run.run_id}.")
+    if Gate.objects.filter(pk=row.pk).exists():
+        return Result(DeliveryOutcome.IGNORED, f"The gate of {row.pk} decides, whatever else the run has done.", row.pk)
+    if row.status == DeploymentStatus.QUEUED:
+        services.cancel(deployment=row, actor=actor, reason=f"{run.detail} It had not begun.")
+    elif run.status == COMPLETED:
+        services.finish(deployment=row, actor=actor)
+    else:
+        services.fail(deployment=row, actor=actor, error_message=run.detail)
+    return Result(DeliveryOutcome.APPLIED, run.detail, row.pk)
+
+
+def _workload(report: Report) -> Workload | str:
+    """The workload a report is about, or why there is none."""
+    if report.place:
+        wanted = tuple(part.lower() for part in report.place)
+        for workload in Workload.objects.select_related("service").filter(platform=Platform.ZEABUR):
+            given = workload.platform_settings
+            if (str(given.get("service_id")).lower(), str(given.get("environment_id")).lower()) == wanted:
+                return workload
+    matching = _services(report.repository)
+    if not matching:
+        where = report.repository or "what this names"
+        return f"No service here has the repository {where}: enter it as the repository of its service."
+    named = [service for service in matching if service.slug == report.service] if report.service else matching
+    if len(named) != 1:
+        slugs = ", ".join(service.slug for service in matching)
+        return f"Several services have this repository ({slugs}): name one as `service` in the deployment's payload."
+    environment = environment_of(report.environment, settings.WEBHOOK_ENVIRONMENTS)
+    if not environment:
+        return f"The environment {report.environment!r} is none of ours: map it with WEBHOOK_ENVIRONMENTS."
+    workload = Workload.objects.select_related("service").filter(service=named[0], environment=environment).first()
+    return workload or f"There is no workload {named[0].slug}/{environment}: add it under Inventory, Workloads first."
+
+
+def _services(repository: str) -> list[Service]:
+    if not repository:
+        return []
+    return [
+        service
+        for service in Service.objects.exclude(repository_url="").order_by("slug")
+        if repository_key(service.repository_url) == repository
+    ]
+
+
+def _observe(report: Report, workload: Workload, actor: Actor) -> Result:
+    row = observe(
+        workload=workload,
+        external_id=report.external_id,
+        status=report.status,
+        version=report.version,
+        commit_sha=report.commit_sha,
+        commit_message=report.commit_message,
+        triggered_by=report.triggered_by,
+        claimed_at=report.claimed_at,
+        github_run_id=report.github_run_id,
+        log_url=report.log_url,
+        deployment_url=report.deployment_url,
+        error_message=report.error_message,
+        actor=actor,
+    )
+    said = f"{row.pk}: {row.version} on {workload} reported as {report.status}."
+    return Result(DeliveryOutcome.APPLIED, f"{said} {row.conflict}".strip(), row.pk)
