@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group, User
 from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.builds.models import Build, Diagnostic, DiagnosticSource
 from apps.core import ids
+from apps.deployments.models import Deployment
 from apps.health.models import HealthCheck
 from apps.inventory.models import Database, Instance, Service, Workload
 
@@ -123,6 +124,34 @@ class RestoreFactory(factory.django.DjangoModelFactory):
     completed_at = factory.LazyAttribute(lambda row: row.started_at + timedelta(seconds=64))
     restore_seconds = 61.5
     equal = True
+
+
+class DeploymentFactory(factory.django.DjangoModelFactory):
+    """A completed one; all of them are of one workload unless another is given."""
+
+    class Meta:
+        model = Deployment
+
+    workload = factory.LazyFunction(
+        lambda: (
+            Workload.objects.filter(service__slug="app", environment="staging").first()
+            or WorkloadFactory(service=Service.objects.get(slug="app"), environment="staging")
+        )
+    )
+    service = factory.SelfAttribute("workload.service")
+    environment = factory.SelfAttribute("workload.environment")
+    started_at = factory.LazyFunction(lambda: datetime.now(UTC) - timedelta(minutes=10))
+    created_at = factory.SelfAttribute("started_at")
+    completed_at = factory.LazyAttribute(lambda row: row.started_at + timedelta(seconds=90))
+    open_until = factory.LazyAttribute(lambda row: row.started_at + timedelta(hours=1))
+    id = factory.Sequence(lambda n: f"deploy_20260301_0000{n:02}_{ids.suffix(4)}")
+    version = factory.Sequence(lambda n: f"v1.{n}.0")
+    status = "completed"
+    triggered_by = "ana"
+    commit_sha = "a1b2c3d4e5f60718293a4b5c6d7e8f9012345678"
+    commit_message = "Add a calendar"
+    deployment_platform = "advisory"
+    health_check_passed = True
 
 
 class UserFactory(factory.django.DjangoModelFactory):

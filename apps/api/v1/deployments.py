@@ -1,0 +1,407 @@
+"""Deployments: CI starts them, tells their end, reports what it checked; anybody may ask how they went."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from ninja import Path, Query
+from ninja.responses import Status
+from pydantic import Field
+
+from apps.api.choices import Scope
+from apps.api.endpoints import ApiRequest, Endpoints, actor
+from apps.api.paging import page
+from apps.api.refusals import NotFound
+from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
+from apps.builds.models import Build
+from apps.core import ids
+from apps.core.choices import Environment
+from apps.core.errors import Invalid
+from apps.core.models import MAX_REASON
+from apps.deployments import preparation, services
+from apps.deployments.choices import (
+    ChecklistPhase,
+    DeploymentKind,
+    DeploymentStatus,
+    GateVerdict,
+    ItemState,
+    StepKind,
+    ValidationStatus,
+)
+from apps.deployments.models import Deployment
+from apps.deployments.rules import transitions, variables
+from apps.inventory.models import DEFAULT_SERVICE, Service, Workload
+
+router = Endpoints(tags=["Deployments"])
+
+StatusWord = Annotated[str, Field(max_length=16, description="Also deploying for in_progress, success for completed")]
+Reason = Annotated[str, Field(max_length=MAX_REASON)]
+Url = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class VariableGiven(Given):
+    """One environment variable. Of a sensitive one send is_set, length and matches, never the value."""
+
+    key: str = Field(min_length=1, max_length=variables.MAX_KEY)
+    value: str | None = Field(None, max_length=10_000, description="Judged and dropped; refused for a sensitive one")
+    is_set: bool | None = None
+    length: int | None = Field(None, ge=0, le=1_000_000)
+    matches: bool | None = Field(None, description="Whether the value matches the pattern of its rule")
+    is_sensitive: bool | None = None
+
+
+Variables = Annotated[list[VariableGiven], Field(max_length=variables.MAX_VARIABLES)]
+
+
+class DeploymentFacts(Given):
+    """What CI may tell at the start and add at the end."""
+
+    migration_applied: bool | None = None
+    migration_version: str | None = Field(None, max_length=255)
+    instances_deployed: int | None = Field(None, ge=0, le=2**31 - 1)
+    github_run_id: str | None = Field(None, min_length=1, max_length=64)
+    deployment_log_url: Url | None = None
+    deployment_url: Url | None = None
+    health_check_url: Url | None = None
+
+
+class DeploymentGiven(DeploymentFacts):
+    """A deployment that begins or, with status queued, waits."""
+
+    service: Slug = DEFAULT_SERVICE
+    environment: EnvironmentName
+    version: str = Field(min_length=1, max_length=64, description="v1.2.3, 1.2.3-rc.1, or a commit")
+    commit_sha: str = Field(min_length=7, max_length=40, pattern="^[0-9a-fA-F]+$")
+    commit_message: str = Field("", description="Its first 500 characters are kept")
+    build_id: Identifier | None = Field(None, description="The build that goes out; only a successful one may")
+    committed_at: Moment | None = Field(None, description="When the commit was made: lead time counts from here")
+    triggered_by: str | None = Field(None, min_length=1, max_length=150, description="Default: the token's name")
+    status: StatusWord = "in_progress"
+    deployment_platform: str | None = Field(None, max_length=50)
+    domain: str | None = Field(None, max_length=253)
+    checklist: dict[str, str] = Field({}, max_length=50, description='Such as {"migrations_run": "passed"}')
+    environment_variables: Variables = []
+    backup: bool = Field(False, description="Take a backup first; with status queued only")
+    override_reason: Reason = Field("", description="Start in spite of what blocks")
+
+
+class DeploymentChange(DeploymentFacts):
+    """What has become of a deployment."""
+
+    status: StatusWord
+    error_message: str = Field("", max_length=100_000)
+    override_reason: Reason = Field("", description="Begin a queued one in spite of what blocks")
+
+
+class RollbackGiven(Given):
+    reason: Reason
+
+
+class ChecklistGiven(Given):
+    """What CI has checked."""
+
+    reported: dict[str, str] = Field(min_length=1, max_length=50, description='Such as {"images_tested": "passed"}')
+
+
+class TickGiven(Given):
+    """A manual item, and who has looked at it."""
+
+    done: bool
+    person: str = Field(min_length=1, max_length=100, description="Who has looked")
+    note: str = Field("", max_length=300)
+
+
+class OverrideGiven(Given):
+    """Items that shall block no more, and why."""
+
+    items: list[str] = Field(min_length=1, max_length=50)
+    reason: Reason
+
+
+class VariablesGiven(Given):
+    environment_variables: Variables
+
+
+class DeploymentShown(Shown):
+    """A version going out to a workload, or a former one coming back."""
+
+    id: str
+    service: str
+    environment: words(Environment)
+    kind: words(DeploymentKind)
+    version: str
+    status: words(DeploymentStatus)
+    triggered_by: str
+    started_at: datetime
+    completed_at: datetime | None
+    duration_seconds: int | None
+    github_run_id: str | None
+    commit_sha: str
+    commit_message: str
+    build_id: str | None
+    committed_at: datetime | None
+    migration_applied: bool
+    migration_version: str | None
+    health_check_passed: bool
+    rollback_reason: str | None
+    error_message: str | None
+    deployment_log_url: str | None
+    instances_deployed: int
+    deployment_platform: str
+    domain: str
+    deployment_url: str | None
+    health_check_url: str | None
+    undoes_id: str | None = Field(description="The deployment a rollback undoes")
+    returns_to_id: str | None = Field(description="The deployment whose version a rollback brings back")
+    rolled_back_by_id: str | None
+    override_reason: str
+    observed: bool = Field(description="Told after the fact by a webhook")
+    conflict: str
+    archived: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class StepShown(Shown):
+    at: datetime
+    claimed_at: datetime | None
+    kind: words(StepKind)
+    text: str
+    by: str
+
+
+class GateShown(Shown):
+    """What the look at the instances after the deployment showed."""
+
+    verdict: words(GateVerdict) | None
+    started_at: datetime
+    decided_at: datetime | None
+    looks: int
+    samples: int = Field(description="Healthy ones wanted in a row from each instance")
+    window_seconds: int
+    reasons: list[str]
+    evidence: dict[str, Any]
+
+
+class ItemShown(Shown):
+    key: str
+    phase: words(ChecklistPhase)
+    state: words(ItemState)
+    detail: str
+    by: str
+    at: datetime
+    overridden_by: str
+    override_reason: str
+
+
+class VariableShown(Shown):
+    key: str
+    is_set: bool
+    is_sensitive: bool
+    validation_status: words(ValidationStatus)
+    reason: str
+
+
+class DeploymentDetail(DeploymentShown):
+    """One deployment with all that is known of it."""
+
+    rollback_available: bool
+    gate: GateShown | None
+    steps: list[StepShown]
+    checklist: list[ItemShown]
+    environment_variables: list[VariableShown]
+
+
+class VariablesShown(Shown):
+    environment_variables: list[VariableShown]
+
+
+class DeploymentFilters(Filters):
+    service: Slug | None = None
+    environment: EnvironmentName | None = None
+    status: words(DeploymentStatus) | None = None
+    kind: words(DeploymentKind) | None = None
+    version: str | None = Field(None, max_length=64)
+    commit_sha: str | None = Field(None, max_length=40)
+    triggered_by: str | None = Field(None, max_length=150)
+    archived: bool | None = None
+    since: Moment | None = Field(None, description="Received from this second on")
+    until: Moment | None = Field(None, description="Received before this second")
+
+
+@router.write("POST", "/deployments", scope=Scope.DEPLOYMENTS_WRITE, answers={201: DeploymentShown})
+def start_deployment(request: ApiRequest, body: DeploymentGiven) -> Status[Any]:
+    """Tell that a deployment begins. It takes the workload's change lock: a second one is 409, with who holds it.
+
+    A blocking item of the checklist that has failed is 409 too, and so is a version that has failed here before,
+    unless `override_reason` says why.
+    """
+    told = body.model_dump(
+        exclude={"service", "environment", "checklist", "environment_variables", "triggered_by", "build_id"},
+        exclude_none=True,
+    )
+    row = services.start_deployment(
+        workload=services.workload_of(service=body.service, environment=body.environment),
+        actor=actor(request),
+        triggered_by=body.triggered_by or request.token.name,
+        build=_build(body.build_id),
+        reported=body.checklist,
+        environment_variables=_reports(body.environment_variables),
+        **told,
+    )
+    return Status(201, _shown(row))
+
+
+@router.write(
+    "PATCH",
+    "/deployments/{deployment_id}",
+    scope=Scope.DEPLOYMENTS_WRITE,
+    answers={200: DeploymentShown, 202: DeploymentShown},
+)
+def change_deployment(request: ApiRequest, deployment_id: Path[Identifier], body: DeploymentChange) -> Status[Any]:
+    """Tell what has become of a deployment. `completed` starts the gate: 202, and in_progress until its verdict.
+
+    A status it cannot take from where it is: 409, with the `legal` ones.
+    """
+    row = services.report(
+        deployment=_deployment(deployment_id), actor=actor(request), **body.model_dump(exclude_none=True)
+    )
+    begun = transitions.status_of(body.status) == DeploymentStatus.COMPLETED
+    return Status(202 if begun else 200, _shown(row))
+
+
+@router.write(
+    "POST", "/deployments/{deployment_id}/rollback", scope=Scope.DEPLOYMENTS_WRITE, answers={201: DeploymentShown}
+)
+def roll_back(request: ApiRequest, deployment_id: Path[Identifier], body: RollbackGiven) -> Status[Any]:
+    """Bring back what ran before. The answer is the record of the rollback, which waits for a worker."""
+    row = services.rollback(deployment=_deployment(deployment_id), reason=body.reason, actor=actor(request))
+    return Status(201, _shown(row))
+
+
+@router.write(
+    "POST", "/deployments/{deployment_id}/checklist", scope=Scope.DEPLOYMENTS_WRITE, answers={200: DeploymentDetail}
+)
+def report_checklist(request: ApiRequest, deployment_id: Path[Identifier], body: ChecklistGiven) -> Any:
+    """Say how items went that CI checks: passed, failed or not_applicable."""
+    row = preparation.report_items(deployment=_deployment(deployment_id), reported=body.reported, actor=actor(request))
+    return _detail(row.pk)
+
+
+@router.write(
+    "POST",
+    "/deployments/{deployment_id}/checklist/{key}/tick",
+    scope=Scope.DEPLOYMENTS_WRITE,
+    answers={200: DeploymentDetail},
+)
+def tick_item(request: ApiRequest, deployment_id: Path[Identifier], key: Path[Identifier], body: TickGiven) -> Any:
+    """Say that a named person has looked at a manual item, or take that back."""
+    note = f"{body.person}: {body.note}".removesuffix(": ")
+    row = preparation.tick(
+        deployment=_deployment(deployment_id), key=key, done=body.done, note=note, actor=actor(request)
+    )
+    return _detail(row.pk)
+
+
+@router.write(
+    "POST",
+    "/deployments/{deployment_id}/checklist/override",
+    scope=Scope.DEPLOYMENTS_WRITE,
+    answers={200: DeploymentDetail},
+)
+def override_items(request: ApiRequest, deployment_id: Path[Identifier], body: OverrideGiven) -> Any:
+    """Let items block no more. The reason is kept and shown."""
+    row = preparation.override(
+        deployment=_deployment(deployment_id), keys=body.items, reason=body.reason, actor=actor(request)
+    )
+    return _detail(row.pk)
+
+
+@router.write(
+    "POST",
+    "/deployments/{deployment_id}/environment-variables",
+    scope=Scope.DEPLOYMENTS_WRITE,
+    answers={200: VariablesShown},
+)
+def report_variables(request: ApiRequest, deployment_id: Path[Identifier], body: VariablesGiven) -> Any:
+    """Have environment variables judged by the service's rules. No value is stored."""
+    rows = preparation.report_variables(
+        deployment=_deployment(deployment_id), reports=_reports(body.environment_variables), actor=actor(request)
+    )
+    return {"environment_variables": rows}
+
+
+@router.read("/deployments", scope=Scope.DEPLOYMENTS_READ, answer=Page[DeploymentShown])
+def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> Any:
+    """Deployments, the newest first."""
+    columns = {
+        "status": given.status,
+        "kind": given.kind,
+        "version": given.version,
+        "commit_sha": given.commit_sha and given.commit_sha.lower(),
+        "triggered_by": given.triggered_by,
+        "archived": given.archived,
+        # Identifiers begin with the second they were made in, and every index ends with them.
+        "id__gte": given.since and ids.timestamped("deploy", given.since),
+        "id__lt": given.until and ids.timestamped("deploy", given.until),
+        **_place(given),
+    }
+    rows = Deployment.objects.select_related("service").filter(
+        **{name: value for name, value in columns.items() if value is not None}
+    )
+    found = page(rows, given, noun="deployments", order=(("-id", str),))
+    return found | {"items": [_shown(row) for row in found["items"]]}
+
+
+@router.read("/deployments/{deployment_id}", scope=Scope.DEPLOYMENTS_READ, answer=DeploymentDetail)
+def get_deployment(request: ApiRequest, deployment_id: Path[Identifier]) -> Any:
+    """One deployment with its steps, checklist, environment variables and the gate's evidence."""
+    return _detail(deployment_id)
+
+
+def _place(given: DeploymentFilters) -> dict[str, Any]:
+    """The workload, when both its halves are given, by its key: so that one index serves, without a join."""
+    if given.service is None:
+        return {"environment": given.environment}
+    if given.environment is None:
+        found = Service.objects.filter(slug=given.service).values_list("pk", flat=True).first()
+        return {"service_id": found or 0}
+    workload = Workload.objects.filter(service__slug=given.service, environment=given.environment)
+    return {"workload_id": workload.values_list("pk", flat=True).first() or 0}
+
+
+def _build(build_id: str | None) -> Build | None:
+    if build_id is None:
+        return None
+    row = Build.objects.filter(pk=build_id).first()
+    if row is None:
+        raise Invalid("There is no such build.", field="build_id")
+    return row
+
+
+def _reports(given: list[VariableGiven]) -> list[variables.Report]:
+    return [variables.Report(**one.model_dump()) for one in given]
+
+
+def _deployment(deployment_id: str) -> Deployment:
+    row = Deployment.objects.select_related("service").filter(pk=deployment_id).first()
+    if row is None:
+        raise NotFound("deployment")
+    return row
+
+
+def _shown(row: Deployment) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in DeploymentShown.model_fields} | {"service": row.service.slug}
+
+
+def _detail(deployment_id: str) -> dict[str, Any]:
+    rows = Deployment.objects.with_rollback_available().select_related("service", "gate")
+    row = rows.filter(pk=deployment_id).first()
+    if row is None:
+        raise NotFound("deployment")
+    return _shown(row) | {
+        "rollback_available": row.rollback_available,
+        "gate": getattr(row, "gate", None),
+        "steps": list(row.steps.all()),
+        "checklist": list(row.checklist_items.all()),
+        "environment_variables": list(row.environment_variables.order_by("key")),
+    }

@@ -1,0 +1,46 @@
+"""What Prometheus is told of deployments, read from rows. The labels are services, environments and words."""
+
+from collections.abc import Iterator
+
+from django.db.models import Count
+from django.utils import timezone
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from apps.deployments.choices import DeploymentStatus
+from apps.deployments.figures import measured
+from apps.deployments.models import OPEN, Deployment
+from apps.inventory.models import Workload
+
+DAYS = 30
+PLACE = ["service", "environment"]
+GAUGES = {
+    "per_day": ("pulsewatch_deployment_frequency_per_day", "Successful deployments a day over 30 days"),
+    "lead_time_seconds": ("pulsewatch_deployment_lead_time_seconds", "Median time from commit to completed, 30 days"),
+    "change_failure_rate": ("pulsewatch_deployment_change_failure_ratio", "Failed deployments by all, 30 days"),
+    "time_to_restore_seconds": (
+        "pulsewatch_deployment_time_to_restore_seconds",
+        "Median time from a failure to the next success, 30 days",
+    ),
+}
+
+
+def read() -> Iterator[Metric]:
+    """Outcomes, and DORA's figures of every workload that was deployed. Three queries."""
+    counted = CounterMetricFamily(
+        "pulsewatch_deployments", "Deployments and rollbacks by how they ended", labels=[*PLACE, "outcome"]
+    )
+    ended = Deployment.objects.exclude(status__in=OPEN).order_by()
+    for service, environment, status, count in ended.values_list("service__slug", "environment", "status").annotate(
+        Count("pk")
+    ):
+        counted.add_metric([service, environment, DeploymentStatus(status).value], count)
+    yield counted
+    deployed = Workload.objects.filter(deployments__isnull=False).distinct().select_related("service")
+    figures = measured(deployed, days=DAYS, now=timezone.now())
+    for field, (name, meaning) in GAUGES.items():
+        family = GaugeMetricFamily(name, meaning, labels=PLACE)
+        for workload, found in figures:
+            value = getattr(found, field)
+            if value is not None:
+                family.add_metric([workload.service.slug, workload.environment], value)
+        yield family
