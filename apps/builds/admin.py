@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,7 +21,7 @@ from apps.builds import services
 from apps.builds.choices import BuildStatus, DiagnosticStatus, Severity
 from apps.builds.models import ACTIVE, MAX_NOTES, WORST_FIRST, Build, Diagnostic, DiagnosticReport
 from apps.builds.trends import trends
-from apps.core.admin import ReadOnlyAdmin
+from apps.core.admin import HistoryAdmin
 from apps.core.audit import Actor
 from apps.core.errors import Conflict, Invalid
 
@@ -51,18 +51,6 @@ MOVES = {
     DiagnosticStatus.DEFERRED: ("Defer", "deferred"),
     DiagnosticStatus.RESOLVED: ("Mark as resolved", "marked as resolved"),
 }
-
-
-class HistoryAdmin(ReadOnlyAdmin):
-    """History whose pages are also found under an id as it stands in a log line, which the admin would decode."""
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if self.model._default_manager.filter(pk=object_id).exists():
-            object_id = quote(object_id)
-        page: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
-        return page
 
 
 class TrendChangeList(ChangeList):

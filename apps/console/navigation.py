@@ -48,6 +48,21 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         },
         {
+            "title": "Deployments",
+            "separator": True,
+            "items": [
+                _item(
+                    "Deployments", "rocket_launch", "deployments_deployment_changelist", "deployments.view_deployment"
+                ),
+                _item(
+                    "Variable rules",
+                    "rule_settings",
+                    "deployments_environmentvariablerule_changelist",
+                    "deployments.view_environmentvariablerule",
+                ),
+            ],
+        },
+        {
             "title": "Builds",
             "separator": True,
             "items": [

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from apps.core import audit
 
-READABLE_APPS = ("core", "inventory", "health", "backups", "builds")
+READABLE_APPS = ("core", "inventory", "health", "backups", "builds", "deployments")
 OPERATED_APPS = ("inventory",)
 # Beyond what the apps' tables say: acting on the world. What loses data for good (a restore over a database, lifting a
 # legal hold) is for administrators, and for those to whom one of them gives that permission by name.
@@ -22,6 +22,9 @@ OPERATOR_PERMISSIONS = (
     "backups.cancel_backup",
     "backups.hold_backup",
     "builds.change_diagnostic",
+    "deployments.rollback_deployment",
+    "deployments.add_environmentvariablerule",
+    "deployments.change_environmentvariablerule",
 )
 
 

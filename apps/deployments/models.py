@@ -132,6 +132,7 @@ class Deployment(models.Model):
     class Meta:
         db_table = "deployments"
         ordering = ("-id",)
+        default_permissions = ("view",)
         permissions = (("rollback_deployment", "Can roll a deployment back"),)
         indexes = (
             models.Index(fields=("environment", "status"), name="idx_deployments_environment_status"),

@@ -11,7 +11,7 @@ from apps.core.models import MAX_REASON
 from apps.core.redaction import redact
 from apps.deployments import checks, records
 from apps.deployments.choices import StepKind
-from apps.deployments.models import Deployment, EnvironmentVariable
+from apps.deployments.models import Deployment, EnvironmentVariable, EnvironmentVariableRule
 from apps.deployments.rules import checklist, variables
 from apps.inventory.models import Workload
 
@@ -91,6 +91,24 @@ def override(*, deployment: Deployment, keys: Sequence[str], reason: str, actor:
         records.step(row, StepKind.OVERRIDDEN, f"Overridden: {titles}. {text}", by=actor.name, at=now)
         records.audit_entry(row, "override", actor, reason=text, after={"items": list(keys)})
     return row
+
+
+@transaction.atomic
+def save_rule(rule: EnvironmentVariableRule, *, actor: audit.Actor) -> EnvironmentVariableRule:
+    """Add or change what a service demands of a variable. Raises Invalid for a name or pattern that cannot be."""
+    variables.check_key(rule.key)
+    variables.check_pattern(rule.pattern)
+    names = ("key", "required", "sensitive", "pattern", "min_length")
+    stored = EnvironmentVariableRule.objects.select_for_update().filter(pk=rule.pk).first()
+    rule.save()
+    audit.record(
+        actor=actor,
+        action="variable_rule.update" if stored else "variable_rule.create",
+        subject=f"variable_rule:{rule.service.slug}/{rule.key}",
+        before={name: getattr(stored, name) for name in names} if stored else {},
+        after={name: getattr(rule, name) for name in names},
+    )
+    return rule
 
 
 def reported_items(said: Mapping[str, str]) -> list[checklist.Standing]:
