@@ -14,7 +14,7 @@ from apps.backups import sidecar as sidecars
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
 from apps.backups.engines import reader_for
 from apps.backups.engines.base import Content, Engine, EngineError
-from apps.backups.models import BackupJob, Restore
+from apps.backups.models import MAX_TARGET, BackupJob, Restore, place_of
 from apps.backups.runner import LeaseLost, Progress, Unproven, Watch, back_up, engine_of, persist, prove, storage
 from apps.backups.sidecar import Sidecar
 from apps.backups.storage import Missing, Storage
@@ -152,6 +152,8 @@ def _work(row: Restore, mine, place: Storage, watch: Watch) -> None:
     sidecar = _proven(row, place, watch)
     if sidecar.engine != source.address.engine:
         raise Conflict(f"This is a backup of {sidecar.engine}, and the target is {source.address.engine}.")
+    if why := source.refuses(sidecar.server):
+        raise Conflict(why)
     target = source.at(row.schema)
     if row.kind == RestoreKind.DRILL:
         _drill(row, mine, place, sidecar, target, watch)
@@ -185,6 +187,10 @@ def _source(row: Restore) -> Engine:
     database = row.target_database or row.backup.database
     if database is None:
         raise EngineError("The database of this backup is no longer registered: name another one with --to.")
+    # What is overwritten is what the safety backup is of: the database itself.
+    there = place_of(database, "" if row.overwrite else row.schema)
+    if row.kind != RestoreKind.DRILL and there[:MAX_TARGET] != row.target:
+        raise Conflict(f"{database} was moved after this restore into {row.target} was asked for; ask again.")
     if row.kind == RestoreKind.DRILL and database.scratch_url_sealed:
         return engine_of(database, purpose="scratch_url")
     return engine_of(database)
@@ -199,7 +205,7 @@ def _make_room_for_table(row: Restore, mine, target: Engine) -> None:
             f"{row.schema} has a table {row.table}, and it is not replaced. Restore the table into a new schema and "
             "copy from there, or rename the one that is there."
         )
-    persist(lambda: mine.update(target_touched=True))
+    _touch(mine)
 
 
 def _make_room(row: Restore, mine, target: Engine, watch: Watch) -> None:
@@ -210,9 +216,15 @@ def _make_room(row: Restore, mine, target: Engine, watch: Watch) -> None:
         if not row.overwrite:
             raise Conflict(f"{row.schema} is not empty. Restore into a new schema, or confirm that it is overwritten.")
         _save_what_is_there(row, mine, watch)
-        persist(lambda: mine.update(target_touched=True))
+        _touch(mine)
         target.clear()
-    persist(lambda: mine.update(target_touched=True))
+    _touch(mine)
+
+
+def _touch(mine) -> None:
+    """Record that the target changes from here on. Raises LeaseLost: whoever held up too long must not change it."""
+    if not persist(lambda: mine.update(target_touched=True, lease_until=timezone.now() + lease.LENGTH)):
+        raise LeaseLost("The lease was lost.")
 
 
 def _save_what_is_there(row: Restore, mine, watch: Watch) -> None:

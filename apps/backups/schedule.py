@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from apps.backups import rules
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
-from apps.backups.models import BackupJob, BackupPlan, Restore
+from apps.backups.models import OPEN_RESTORE, BackupJob, BackupPlan, Restore
 from apps.backups.restorer import left_behind
 from apps.backups.runner import discard, fail, storage
 from apps.backups.sidecar import sidecar_paths
@@ -123,8 +123,11 @@ def clean_up(now: datetime) -> int:
         status__in=(BackupStatus.FAILED, BackupStatus.CANCELLED), sidecar_path=""
     ).exclude(object_path="")
     for job in halves[:REMOVED_AT_ONCE]:
-        with storage(job.storage_location) as place:
-            discard(place, job, job.object_path)
+        try:
+            with storage(job.storage_location) as place:
+                discard(place, job, job.object_path)
+        except PulsewatchError as error:  # a storage that is no longer set up; the others are cleaned all the same
+            logger.warning("%s could not be cleaned up: %s", job.pk, error, extra={"event": "backup_delete_failed"})
     gone, tried = 0, 0
     # Batch after batch, until all are gone or a whole batch could not be removed.
     while batch := list(expired[tried : tried + REMOVED_AT_ONCE]):
@@ -150,9 +153,11 @@ def _may_go(job: BackupJob, newest: set[str], now: datetime) -> bool:
 
 
 def _remove(job: BackupJob, now: datetime) -> bool:
-    """Delete a backup's files. False when the storage refuses, or somebody held it meanwhile."""
+    """Delete a backup's files. False when the storage refuses, a restore reads it, or somebody held it meanwhile."""
     if not BackupJob.objects.filter(pk=job.pk, legal_hold=False, object_deleted_at=None).exists():
         return False
+    if Restore.objects.filter(Q(backup=job) | Q(safety_backup=job), status__in=OPEN_RESTORE).exists():
+        return False  # the next clean-up finds it again
     try:
         with storage(job.storage_location) as place:
             # Sidecars first: without one the object is no backup, so a crash leaves none that looks like one.

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from apps.backups import restorer, runner, schedule, services
 from apps.backups.choices import RestoreKind
+from apps.backups.engines.sqlite import SQLiteEngine
 from apps.backups.models import BackupJob, Restore
 from apps.core import lease
 from apps.core.errors import Conflict, Invalid
@@ -204,3 +206,57 @@ def test_bad_requests_are_one_sentence(shop, file):
     with pytest.raises(CommandError, match="There is no backup backup_2"):
         run("restore", "backup_2", "--to", "x")
     assert not Restore.objects.exists()
+
+
+def test_a_worker_that_lost_its_lease_while_it_saved_what_is_there_changes_nothing(shop, file, monkeypatch):
+    job = back_up(shop)
+    write(file, "what was there")
+    row = asked(job, file)
+    save = restorer.back_up
+
+    def held_up(*words, **options):
+        done = save(*words, **options)
+        schedule.heal(Restore.objects.get(pk=row.pk).lease_until + lease.LENGTH)  # the machine slept meanwhile
+        return done
+
+    monkeypatch.setattr(restorer, "back_up", held_up)
+
+    assert restorer.restore(row.pk, owner=OWNER) is None
+    row.refresh_from_db()
+    assert (row.status, row.error_message) == ("failed", "Its worker died. Nothing was changed.")
+    assert read(file) == ["what was there"]
+
+
+def test_a_server_that_cannot_take_the_backup_is_left_as_it_is(shop, file, monkeypatch):
+    job = back_up(shop)
+    write(file, "what was there")
+    monkeypatch.setattr(SQLiteEngine, "refuses", lambda self, server: f"{server} is not for this server.")
+
+    done = restorer.restore(asked(job, file).pk, owner=OWNER)
+
+    assert done.error_message.startswith("SQLite ")
+    assert done.error_message.endswith("is not for this server. Nothing was changed.")
+    assert (done.safety_backup, read(file)) == (None, ["what was there"])
+
+
+def test_a_database_that_moved_since_a_restore_was_asked_for_is_left_alone(shop, file, tmp_path):
+    job = back_up(shop)
+    write(tmp_path / "moved.sqlite3", "elsewhere")
+    row = asked(job, file)
+    services.change_database(database=shop, actor=ACTOR, url=f"sqlite:///{tmp_path}/moved.sqlite3")
+
+    done = restorer.restore(row.pk, owner=OWNER)
+
+    assert "shop was moved after this restore" in done.error_message
+    assert (read(file), read(tmp_path / "moved.sqlite3")) == (["ada", "grace"], ["elsewhere"])
+
+
+def test_an_expired_backup_stays_while_a_restore_needs_it(shop, file, kept_here):
+    old, _ = back_up(shop), back_up(shop)
+    row = asked(old, file)
+    later = old.retention_expires_at + timedelta(seconds=1)
+
+    assert schedule.clean_up(later) == 0
+    assert restorer.restore(row.pk, owner=OWNER).status == "completed"
+    schedule.clean_up(later)
+    assert not (kept_here / old.object_path).exists()

@@ -127,6 +127,7 @@ class Engine(Protocol):
     ) -> (
         Restoring
     ): ...  # into address.database; events=False: restored events stay disabled; on_wait: see RestoreClient
+    def refuses(self, server: str) -> str: ...  # why a dump of that server cannot be restored to this one; or empty
     def at(self, database: str) -> "Engine": ...  # the same server, another schema
     def exists(self) -> bool: ...
     def is_empty(self) -> bool: ...  # exists and holds no object

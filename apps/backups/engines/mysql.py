@@ -144,6 +144,18 @@ class MySQLEngine:
         )
         return MySQLRestoring(running, server, events=events, table=table)
 
+    def refuses(self, server: str) -> str:
+        """Why a dump of that server ("MariaDB 10.11.19") cannot be restored to this one; empty when it can."""
+        vendor = server.partition(" ")[0]
+        with self._connection() as connection:
+            here = connection.version
+        if vendor == here.vendor:
+            return ""
+        return (
+            f"This is a backup of {server} and the server is {here}: each writes what the other does not accept. "
+            f"Restore it to a {vendor} server."
+        )
+
     # ---- Schemas -----------------------------------------------------------------------------------------------------
 
     def at(self, database: str) -> "MySQLEngine":

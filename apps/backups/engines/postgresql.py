@@ -24,7 +24,7 @@ from apps.backups.engines.clients import (
     programs,
     version_text,
 )
-from apps.backups.engines.postgresql_reader import PostgreSQLReader
+from apps.backups.engines.postgresql_reader import NAME, PostgreSQLReader, unquoted
 from apps.backups.engines.postgresql_script import Script, TableScript
 
 APPLICATION = "pulsewatch"  # how our connections are called in pg_stat_activity
@@ -153,6 +153,10 @@ class PostgreSQLEngine:
         )
         return _Restoring(client, TableScript(target, table) if table is not None else Script(target))
 
+    def refuses(self, server: str) -> str:
+        """Nothing: what a server lacks is left out, and a restore that fails is undone."""
+        return ""
+
     def exists(self) -> bool:
         """Whether the server has the database."""
         with self._maintaining() as connection:
@@ -170,12 +174,15 @@ class PostgreSQLEngine:
         """Whether the database exists and holds a relation of that name (`name` or `schema.name`)."""
         if not self.exists():
             return False
-        schema, _, table = name.rpartition(".")
+        if re.fullmatch(NAME, name.encode()):  # also `public."a.b"`, where only quotes tell which is which
+            schema, table = unquoted(name.encode())
+        else:
+            schema, _, table = name.rpartition(".")
         with self._connected() as connection:
             query = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
             found = connection.execute(
                 f"{query} WHERE c.relname = %s AND n.nspname = %s",  # our own words
-                [table.replace('"', ""), schema.replace('"', "") or "public"],
+                [table, schema or "public"],
             )
             return found.fetchone() is not None
 

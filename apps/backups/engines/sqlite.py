@@ -123,6 +123,10 @@ class SQLiteEngine:
             raise EngineError(f"The folder of {self._path} does not exist; make it first.")
         return TableRestoring(self._path, table) if table is not None else FileRestoring(self._path)
 
+    def refuses(self, server: str) -> str:
+        """Nothing: a restore looks at the whole file before it takes the place of another."""
+        return ""
+
     def exists(self) -> bool:
         """Whether there is such a file."""
         return self._path.is_file()
@@ -139,7 +143,9 @@ class SQLiteEngine:
         if not self.exists():
             return False
         with self._source() as source:
-            found = source.execute("SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?", [name])
+            found = source.execute(
+                "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE", [name]
+            )
             return found.fetchone() is not None
 
     def create(self) -> None:

@@ -252,6 +252,14 @@ def test_a_dump_of_the_other_vendor_is_refused_before_anything_is_changed(
     assert scratch.is_empty()
 
 
+def test_a_server_says_whose_dumps_it_refuses(todo_schema: MySQLEngine, server: Server) -> None:
+    missing = todo_schema.at("not_there")  # asked before a schema is made, and when somebody has dropped it
+    other = {"MariaDB": "MySQL 9.7.4", "MySQL": "MariaDB 10.11.19"}[server.name]
+
+    assert missing.refuses(f"{server.name} 1.2.3") == ""
+    assert missing.refuses(other).startswith(f"This is a backup of {other} and the server is {server.name}")
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04" * 1000, b"DROP DATABASE mysql;\n" * 100])
 def test_what_is_no_dump_is_refused(scratch: MySQLEngine, data: bytes) -> None:
     with pytest.raises(EngineError, match="This is no dump"):

@@ -129,6 +129,16 @@ def test_one_table_of_any_name_is_restored_where_nothing_else_is(
         ]
 
 
+def test_every_table_is_found_under_the_name_its_dump_gives_it(scratch: PostgreSQLEngine) -> None:
+    execute(scratch, 'CREATE SCHEMA "my.own"; CREATE SCHEMA sales; CREATE TABLE "my.own".t (a int)')
+    execute(scratch, 'CREATE TABLE "a.b" (a int); CREATE TABLE "we""ird" (a int); CREATE TABLE sales."Orders" (a int)')
+    names = content(dumped(scratch)).tables
+
+    assert set(names) == {'"my.own".t', 'public."a.b"', 'we"ird', "sales.Orders"}
+    assert [name for name in names if not scratch.has_table(name)] == []
+    assert not scratch.has_table("weird")
+
+
 def test_foreign_keys_and_triggers_come_with_a_table_where_they_can(todo: PostgreSQLEngine) -> None:
     before = content(dumped(todo))
     data = dumped(todo)

@@ -145,6 +145,11 @@ def test_one_table_comes_back_as_it_was_and_the_others_stay(database: SQLiteEngi
     assert content(dumped(empty)).tables[table] == before.tables[table]
 
 
+def test_a_table_is_there_whatever_the_case_of_its_name(database: SQLiteEngine) -> None:
+    assert database.has_table("TASKS")
+    assert not database.has_table("task")
+
+
 def test_the_counter_of_a_table_comes_back_with_it(database: SQLiteEngine) -> None:
     data = dumped(database)
     execute(database, "DROP TABLE tasks")
