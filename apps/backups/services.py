@@ -42,6 +42,9 @@ def add_database(
         raise Invalid(f"There is no service {service}: add it in the console first.", field="service")
     preflight = _looked_at(url)
     address = parse_url(url)
+    for column, text in (("replica_url", replica_url), ("scratch_url", scratch_url)):
+        if text:
+            _tried(text, column, address.engine)
     sealed = _sealed(name, url=url, replica_url=replica_url, scratch_url=scratch_url)
     database = Database(
         name=name,
@@ -159,7 +162,8 @@ def request_restore(
 def overwritten(host: Database, schema: str) -> Database:
     """The registered database that a schema on the server of `host` is. Raises Invalid when it is none."""
     place = place_of(host, schema)
-    for database in Database.objects.filter(engine=host.engine):
+    # The host itself first: servers behind two sockets of one machine have the same place.
+    for database in (host, *Database.objects.filter(engine=host.engine)):
         if place_of(database) == place:
             return database
     raise Invalid(
@@ -346,5 +350,5 @@ def _sealed(name: str, **urls: str) -> dict[str, bytes]:
     return {
         f"{column}_sealed": vault.seal(text, purpose=f"database:{name}:{column}")
         for column, text in urls.items()
-        if text and parse_url(text)
+        if text
     }

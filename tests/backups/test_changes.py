@@ -13,6 +13,7 @@ from apps.core.audit import Actor
 from apps.core.errors import Conflict, Invalid
 from apps.core.keys import new_keyset
 from apps.core.models import AuditEntry
+from apps.inventory.models import Database
 from tests.factories import BackupJobFactory, BackupPlanFactory, DatabaseFactory
 
 pytestmark = pytest.mark.django_db
@@ -113,6 +114,25 @@ def test_a_database_that_cannot_be_moved_there_stays_where_it_is(shop, changes, 
     shop.refresh_from_db()
     assert (bytes(shop.url_sealed), shop.replica_url_sealed, shop.max_rate_mb) == (before, None, None)
     assert not AuditEntry.objects.filter(action="database.update").exists()
+
+
+@pytest.mark.parametrize(
+    ("which", "url"),
+    [
+        ("replica_url", "sqlite:////no/such/file"),
+        ("replica_url", "mysql://ana:open-sesame@127.0.0.1:9/shop"),
+        ("scratch_url", "postgresql://ana:open-sesame@127.0.0.1:9/shop"),
+    ],
+)
+def test_a_database_with_a_replica_or_scratch_server_of_no_use_is_not_registered(shop, which, url):
+    with pytest.raises(Invalid) as caught:
+        services.add_database(
+            name="other", url=f"sqlite:///{shop.database_name}", environment="staging", actor=ANA, **{which: url}
+        )
+
+    assert caught.value.field == which
+    assert "sesame" not in str(caught.value)
+    assert Database.objects.count() == 1
 
 
 def test_a_held_backup_outlives_its_date_until_the_hold_is_lifted(settings, tmp_path):
