@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 from django.conf import settings
@@ -109,9 +109,23 @@ def _nothing_left(place: Storage, job: BackupJob) -> Iterator[None]:
         yield
     except DatabaseError:
         raise  # whether it was recorded nobody knows now; the next attempt, or the clean-up, looks at the row again
-    except BaseException:
+    except (PulsewatchError, OSError):
         discard(place, job, _path(job))
         raise
+    except BaseException:
+        if not _recorded(
+            job
+        ):  # Ctrl-C may come after the row was written: then it is a backup, whoever was interrupted
+            discard(place, job, _path(job))
+        raise
+
+
+def _recorded(job: BackupJob) -> bool:
+    """Whether this attempt counts as a backup; also when nobody can tell, for then the clean-up looks again."""
+    try:
+        return BackupJob.objects.filter(pk=job.pk, status=BackupStatus.COMPLETED, object_path=_path(job)).exists()
+    except DatabaseError:
+        return True
 
 
 def discard(place: Storage, job: BackupJob, path: str) -> bool:
@@ -161,16 +175,16 @@ def claim(job_id: str, *, owner: str, now: datetime) -> BackupJob | None:
 class Watch:
     """Called after every block: shows progress, and notices a lost lease or a wish to cancel."""
 
-    EVERY = timedelta(seconds=2)
+    EVERY = 2.0  # seconds
 
     def __init__(self, mine, held: lease.Lease, progress: Progress | None) -> None:
         self._mine, self._held, self._progress = mine, held, progress
-        self._next = timezone.now()
+        self._next = time.monotonic()  # the wall clock may jump back, and nobody could cancel until it has caught up
         self._cancelled = False
         self.step = ""
 
     def __call__(self, done: int) -> None:
-        now = timezone.now()
+        now = time.monotonic()
         if self._held.lost:
             raise LeaseLost("The lease was lost.")
         if now < self._next:
@@ -203,7 +217,8 @@ def _dump_and_check(mine, job: BackupJob, place: Storage, watch: Watch) -> Store
     if errors := [finding for finding in preflight.findings if finding.level == "error"]:
         raise EngineError(" ".join(f"{error.text} {error.remedy}".strip() for error in errors))
     keyring, path = vault.keyring(), _path(job)
-    if job.object_path:  # of a worker that died
+    if job.object_path:  # of a worker that died; the sidecar first, as in `discard`
+        place.delete(sidecar_path(job.object_path))
         place.delete(job.object_path)
     persist(lambda: mine.update(object_path=path))  # before the first byte, so that it is found whatever happens
     reader, watch.step = engine.reader(), "dump"
