@@ -180,3 +180,9 @@ def test_a_missing_privilege_is_named_with_its_grant(mariadb, tmp_path, privileg
 
     assert poor.address.password not in str(caught.value)
     assert not Database.objects.exists()
+
+
+def test_a_list_of_no_or_fewer_backups_is_refused():
+    for wrong in ("0", "-1", "all"):
+        with pytest.raises(CommandError, match="give a number of 1 or more"):
+            run("backup", "list", "--limit", wrong)

@@ -40,7 +40,7 @@ class Command(BaseCommand):
         run.add_argument("--type", default="manual", choices=["manual", "full", "incremental"])
         listing = verbs.add_parser("list", help="the newest backups, and how far each is proven")
         listing.add_argument("name", nargs="?", help="of this database only")
-        listing.add_argument("--limit", type=int, default=20, help="how many; default: %(default)s")
+        listing.add_argument("--limit", type=_count, default=20, help="how many; default: %(default)s")
         listing.add_argument("--json", action="store_true", help="print JSON")
         verify = verbs.add_parser("verify", help="read a backup back from the storage and check all of it")
         verify.add_argument("id")
@@ -115,7 +115,8 @@ class Command(BaseCommand):
     def _list(self, given: argparse.Namespace) -> None:
         jobs = BackupJob.objects.select_related("database")
         if given.name:
-            jobs = jobs.filter(source=given.name) or jobs.filter(database=_database(given.name))
+            named = jobs.filter(source=given.name)
+            jobs = named if named.exists() else jobs.filter(database=_database(given.name))
         rows = [
             {
                 "id": job.pk,
@@ -304,6 +305,12 @@ class Command(BaseCommand):
 
 def _end(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError("give a number of 1 or more")
+    return int(text)
 
 
 def _owner() -> str:
