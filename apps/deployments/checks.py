@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from apps.backups.models import BackupJob
+from apps.builds.models import Build
 from apps.core.errors import Conflict
 from apps.deployments.choices import ItemState
 from apps.deployments.models import ChecklistItem, Deployment, EnvironmentVariable
@@ -13,6 +14,11 @@ from apps.deployments.rules.checklist import Standing
 from apps.inventory.models import Database, Instance, Workload
 
 SHOWN = 5  # names in one sentence
+
+
+def built(build: Build | None) -> list[Standing]:
+    """What a linked build says: only a successful one is ever linked."""
+    return [] if build is None else [Standing("images_tested", ItemState.PASSED, f"{build.pk} succeeded")]
 
 
 def before(workload: Workload, findings: Sequence[variables.Finding] | None, *, now: datetime) -> list[Standing]:

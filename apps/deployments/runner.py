@@ -263,6 +263,8 @@ def _record_rollback(row: Deployment, *, done: bool, text: str, url: str, now: d
         status = DeploymentStatus.ROLLED_BACK if done else DeploymentStatus.FAILED
         if records.end(row, status=status, now=now, text=text, **facts) and done:
             Deployment.objects.filter(pk=row.undoes_id, rolled_back_by=None).update(rolled_back_by=row, updated_at=now)
+            # Else the next run of CI would bring the bad version out again.
+            records.remember_failure(row.undoes, reason=row.rollback_reason or "It was rolled back.", now=now)
             records.make_current(row)
 
 

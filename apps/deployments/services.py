@@ -72,7 +72,7 @@ def start_deployment(
     """Record a deployment that begins, or with status `queued` one that waits, and take the workload's change lock.
 
     `reported`: checklist items CI has settled, such as `{"migrations_run": "passed"}`. `backup`: take a backup of each
-    of the workload's databases without a fresh one; only for a queued deployment, which starts when they are verified.
+    of the workload's databases; only for a queued deployment, which may begin when they are verified.
     Raises Invalid for wrong input. Raises Conflict while somebody else changes the workload, and, unless
     `override_reason` is given, when a blocking item has failed or this version has failed here before. Then nothing
     is stored.
@@ -117,9 +117,10 @@ def start_deployment(
     )
     _validate(row)
     said = preparation.reported_items(reported or {})
+    from_build = [] if "images_tested" in (reported or {}) else checks.built(build)
     demanded = preparation.rules(workload)
     found = variables.judge(demanded, environment_variables)
-    standings = [*said, *checks.before(workload, found if demanded else None, now=now)]
+    standings = [*said, *from_build, *checks.before(workload, found if demanded else None, now=now)]
     with transaction.atomic():
         if not reason:
             _refuse_failed_version(row)
@@ -344,7 +345,7 @@ def _override_failed(row: Deployment, reason: str, actor: audit.Actor, now: date
 
 
 def _back_up(row: Deployment, actor: audit.Actor) -> None:
-    """Queue a backup of each database of the workload that has no fresh one."""
+    """Queue a backup of each database of the workload."""
     for database in Database.objects.filter(service=row.service_id, environment=row.environment):
         job = backups.request_backup(
             database=database,

@@ -40,17 +40,17 @@ ITEMS: Mapping[str, Item] = {
         Item("secrets_present", BEFORE, "Secrets present", blocking=True),
         Item("images_tested", BEFORE, "Images built and tested", reported=True),
         Item("chart_valid", BEFORE, "Chart valid", reported=True),
-        Item("config_ready", BEFORE, "ConfigMaps and Secrets ready", manual=True),
+        Item("config_ready", BEFORE, "ConfigMaps and Secrets ready", reported=True, manual=True),
         Item("network_policies", BEFORE, "Network policies defined", manual=True),
         Item("health_configured", BEFORE, "Health checks configured", blocking=True),
         Item("database_safe", BEFORE, "Database safe"),
-        Item("pods_running", AFTER, "All instances running", blocking=True),
+        Item("pods_running", AFTER, "All instances running", blocking=True, reported=True),
         Item("services_accessible", AFTER, "Services accessible", blocking=True),
         Item("health_passing", AFTER, "Health checks passing", blocking=True),
         Item("logs_clean", AFTER, "Logs show no errors", manual=True),
         Item("database_connected", AFTER, "Database connections", blocking=True),
-        Item("api_responding", AFTER, "API responding", blocking=True),
-        Item("front_end_loading", AFTER, "Front end loading", manual=True),
+        Item("api_responding", AFTER, "API responding", blocking=True, reported=True),
+        Item("front_end_loading", AFTER, "Front end loading", reported=True, manual=True),
     )
 }
 

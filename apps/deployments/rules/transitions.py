@@ -98,8 +98,3 @@ def check_past(moment: datetime | None, *, now: datetime, field: str) -> datetim
     if moment > now + CLOCK_SKEW:
         raise Invalid("This time lies in the future; give one that has passed, with its zone.", field=field)
     return min(moment, now)
-
-
-def timed_out(status: str, *, open_until: datetime, gate_running: bool, now: datetime) -> bool:
-    """Whether a deployment was left open for too long. One whose gate runs is decided by the gate."""
-    return status in OPEN and not gate_running and open_until <= now

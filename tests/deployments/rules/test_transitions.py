@@ -60,6 +60,11 @@ def test_a_commit_is_hexadecimal_or_refused(text):
         assert not (7 <= len(text) <= 40 and all(letter in "0123456789abcdefABCDEF" for letter in text))
 
 
+@given(st.text(alphabet="0123456789abcdefABCDEF", min_size=7, max_size=40))
+def test_a_commit_is_kept_in_lower_case(text):
+    assert transitions.check_commit(text) == text.lower()
+
+
 @given(st.text(max_size=700))
 def test_a_message_is_cut_and_storable(text):
     kept = transitions.cut_message(text)
@@ -74,16 +79,6 @@ def test_a_time_has_a_zone_and_has_passed_give_or_take_a_clock():
     for wrong in (NOW + timedelta(hours=1), NOW.replace(tzinfo=None)):
         with pytest.raises(Invalid):
             transitions.check_past(wrong, now=NOW, field="x")
-
-
-@pytest.mark.parametrize(
-    ("status", "gate", "late", "timed_out"),
-    [("in_progress", False, True, True), ("in_progress", True, True, False), ("queued", False, False, False),
-     ("completed", False, True, False)],
-)  # fmt: skip
-def test_only_what_is_left_open_times_out(status, gate, late, timed_out):
-    until = NOW - timedelta(seconds=1) if late else NOW + timedelta(seconds=1)
-    assert transitions.timed_out(status, open_until=until, gate_running=gate, now=NOW) is timed_out
 
 
 def test_an_unknown_status_is_refused_with_the_known_ones():

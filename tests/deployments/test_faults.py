@@ -1,0 +1,156 @@
+"""What dies, hangs or comes late while versions go out and back."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from apps.backups.models import BackupJob
+from apps.core import wake
+from apps.core.errors import Conflict
+from apps.deployments import records, runner, services, tasks
+from apps.deployments.models import Deployment, FailedVersion, Gate
+from apps.inventory.models import Workload
+from apps.inventory.platforms.transport import Limits
+from apps.inventory.runner import platform_of
+from tests.deployments.conftest import CI, started
+from tests.factories import BackupJobFactory, BuildFactory, DatabaseFactory
+from tests.receiver import Trouble
+
+pytestmark = pytest.mark.django_db
+
+
+def out(workload: Workload, version: str) -> Deployment:
+    """One that was completed, without a gate."""
+    row = started(workload, version)
+    records.end(row, status="completed", now=timezone.now(), text="told by the test")
+    row.refresh_from_db()
+    return row
+
+
+@pytest.fixture
+def rollback(watched: Workload) -> Deployment:
+    """A rollback that waits for a worker."""
+    out(watched, "v1.0.0")
+    return services.rollback(deployment=out(watched, "v1.1.0"), reason="slow", actor=CI)
+
+
+@pytest.fixture
+def sent(monkeypatch) -> list[tuple[str, str, float]]:
+    found: list[tuple[str, str, float]] = []
+    monkeypatch.setattr(wake, "_send", lambda task, key, seconds: found.append((task, key, seconds)))
+    return found
+
+
+def test_a_platform_that_never_answers_fails_the_rollback_and_frees_the_lock(watched, rollback, platform, monkeypatch):
+    hurried = Limits(attempts=2, attempt_seconds=0.2, total_seconds=0.5)
+    monkeypatch.setattr(runner, "platform_of", lambda workload: replace(platform_of(workload), limits=hurried))
+    platform.plan[:] = [Trouble.NEVER]
+
+    row = runner.roll_back(rollback.pk, now=timezone.now())
+
+    assert row.status == "failed"
+    assert row.error_message.endswith(".")
+    watched.refresh_from_db()
+    assert watched.change_lock is None
+    row.undoes.refresh_from_db()
+    assert row.undoes.rolled_back_by is None
+    # It may be tried again: a new record.
+    assert services.rollback(deployment=row.undoes, reason="once more", actor=CI).pk != row.pk
+
+
+def test_a_worker_that_dies_while_it_rolls_back_leaves_it_to_time_out(watched, rollback, platform, monkeypatch):
+    def die(_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "platform_of", die)
+        with pytest.raises(SystemExit):
+            runner.roll_back(rollback.pk, now=timezone.now())
+
+    # Nobody knows whether the platform was asked, so nobody asks it again by himself.
+    assert runner.roll_back(rollback.pk, now=timezone.now()) is None
+    rollback.refresh_from_db()
+    runner.tick(rollback.open_until + timedelta(seconds=1))
+    rollback.refresh_from_db()
+    watched.refresh_from_db()
+    assert (rollback.status, watched.change_lock, platform.requests) == ("failed", None, [])
+
+
+def test_a_rollback_nobody_was_woken_for_is_found_by_the_tick(
+    rollback, sent, django_capture_on_commit_callbacks, platform
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        runner.tick(timezone.now())
+    assert ("deployments.roll_back", rollback.pk, 0) in sent
+
+    tasks.roll_back(rollback.pk)
+
+    rollback.refresh_from_db()
+    assert rollback.status == "rolled_back"
+
+
+def test_a_version_that_was_rolled_back_needs_an_override(watched, rollback):
+    tasks.roll_back(rollback.pk)
+
+    assert FailedVersion.objects.get().version == "v1.1.0"
+    with pytest.raises(Conflict, match=r"v1\.1\.0 failed on .*: slow Deploy another version, or give override_reason"):
+        started(watched, "v1.1.0")
+    started(watched, "v1.1.1")
+
+
+def test_each_look_wakes_the_next_one_until_the_verdict(watched, sent, django_capture_on_commit_callbacks):
+    row = started(watched)
+    with django_capture_on_commit_callbacks(execute=True):
+        services.finish(deployment=row, actor=CI)
+    assert sent.pop() == ("deployments.gate", row.pk, 0)
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.gate(row.pk)
+    task, key, seconds = sent.pop()
+    assert (task, key) == ("deployments.gate", row.pk)
+    assert 5 < seconds <= 10
+    Gate.objects.filter(pk=row.pk).update(next_look_at=timezone.now())
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.gate(row.pk)
+        tasks.gate(row.pk)  # twice
+    assert not sent
+    row.refresh_from_db()
+    assert row.status == "completed"
+
+
+def test_a_gate_whose_workers_were_gone_for_hours_is_inconclusive_and_rolls_nothing_back(watched, platform):
+    row = services.finish(deployment=started(watched), actor=CI)
+
+    gate = runner.look(row.pk, now=timezone.now() + timedelta(hours=3))
+
+    row.refresh_from_db()
+    assert (gate.verdict, row.status, row.health_check_passed) == ("inconclusive", "completed", False)
+    assert platform.requests == []
+
+
+def test_a_queued_deployment_may_have_a_backup_taken_and_begins_once_one_is_verified(workload):
+    Workload.objects.filter(pk=workload.pk).update(require_backup=True)
+    workload.refresh_from_db()
+    database = DatabaseFactory(service=workload.service, environment=workload.environment)
+
+    row = started(workload, status="queued", backup=True)
+
+    job = BackupJob.objects.get(database=database)
+    assert job.triggered_by == "pre_deployment"
+    with pytest.raises(Conflict, match="no verified backup"):
+        services.begin(deployment=row, actor=CI)
+    BackupJobFactory(database=database)
+    assert services.begin(deployment=row, actor=CI).status == "in_progress"
+
+
+def test_a_linked_build_settles_that_the_images_were_built(workload):
+    build = BuildFactory(service=workload.service, build_status="success")
+
+    row = started(workload, build=build)
+
+    item = row.checklist_items.get(key="images_tested")
+    assert (item.state, item.detail) == ("passed", f"{build.pk} succeeded")
+    services.fail(deployment=row, actor=CI)
+    told = started(workload, "v2.0.0", build=build, reported={"images_tested": "failed"})
+    assert told.checklist_items.get(key="images_tested").state == "failed"  # CI knows better
