@@ -25,6 +25,7 @@ from apps.backups.engines.mysql_restore import MySQLRestoring
 from apps.core.redaction import redact
 
 ANSWER_SECONDS = 60  # for one answer from the catalogue, which is slow where there are many tables
+LOCK_SECONDS = 60  # that DROP DATABASE waits for sessions of others; the server itself would wait for a day or a year
 DROP_SECONDS = 3600  # for DROP DATABASE, which deletes the files of every table
 ROOMY_PACKET = 1 << 30  # bytes: the most that max_allowed_packet can be
 LOST = (2006, 2013)  # the client library's codes for a connection that ended
@@ -170,14 +171,21 @@ class MySQLEngine:
     def drop(self) -> None:
         """Delete the schema and all it holds; nothing happens when it does not exist."""
         with self._connection(DROP_SECONDS) as connection:
-            connection.rows(f"DROP DATABASE IF EXISTS {quoted(self.address.database)}")
+            self._drop(connection)
 
     def clear(self) -> None:
-        """Delete all the schema holds; its default collation and the grants on it stay."""
+        """Delete all the schema holds; its default collation and the grants on it stay.
+
+        EngineError, with all as it was, when a session keeps a table of it locked for LOCK_SECONDS.
+        """
         with self._connection(DROP_SECONDS) as connection:
             creation = self._creation(connection, self.address.database)
-            connection.rows(f"DROP DATABASE IF EXISTS {quoted(self.address.database)}")
+            self._drop(connection)
             connection.rows(creation)
+
+    def _drop(self, connection: "_Connection") -> None:
+        connection.rows(f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}")
+        connection.rows(f"DROP DATABASE IF EXISTS {quoted(self.address.database)}")
 
     def _creation(self, connection: "_Connection", like: str) -> str:
         rows = connection.rows(

@@ -197,6 +197,8 @@ _REMEDIES = {
     1130: "The server lets no user sign in from this host: create the user for it (CREATE USER 'name'@'host').",
     1142: "Grant the user that privilege.",
     1153: "Raise the server's max_allowed_packet (SET GLOBAL max_allowed_packet=1073741824) and try again.",
+    1205: "A session keeps a table locked, be it by a transaction that only read it. Stop the programs that use this "
+    "schema, then try again.",
     1227: "The dump holds objects of another DEFINER: restore as a user with SUPER (MariaDB: also SET USER; "
     "MySQL: SET_ANY_DEFINER or SET_USER_ID).",
     1273: "The server does not know a collation of the dump: restore to a server of the same vendor and version.",

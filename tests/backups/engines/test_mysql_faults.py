@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.backups.engines import mysql
 from apps.backups.engines.base import EngineError
 from apps.backups.engines.clients import DumpClient
 from apps.backups.engines.mysql import MySQLEngine
@@ -258,6 +259,22 @@ def test_a_server_says_whose_dumps_it_refuses(todo_schema: MySQLEngine, server: 
 
     assert missing.refuses(f"{server.name} 1.2.3") == ""
     assert missing.refuses(other).startswith(f"This is a backup of {other} and the server is {server.name}")
+
+
+def test_a_schema_that_a_session_still_uses_is_not_waited_for_without_end(
+    scratch: MySQLEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "LOCK_SECONDS", 1)
+    run(scratch, "CREATE TABLE first (a INT PRIMARY KEY)", "CREATE TABLE used (a INT PRIMARY KEY)")
+    with scratch._connection() as session:
+        session.rows("BEGIN")
+        session.rows(f"SELECT * FROM {mysql.quoted(scratch.address.database)}.used")
+
+        with pytest.raises(EngineError, match=r"1205: .*Stop the programs that use"):
+            scratch.clear()
+    assert scratch.objects().tables == 2
+    scratch.clear()
+    assert scratch.is_empty()
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04" * 1000, b"DROP DATABASE mysql;\n" * 100])
