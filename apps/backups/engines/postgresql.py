@@ -197,19 +197,39 @@ class PostgreSQLEngine:
             self._drop(connection)
 
     def clear(self) -> None:
-        """Drop the database with all connections to it, and make it again with the same encoding, locale and owner."""
+        """Drop the database with all connections to it, and make it again with the same encoding, locale, owner and
+        privileges on it: who may not connect now may not afterwards.
+        """
         with self._maintaining() as connection:
             creation = self._creation(connection, self.address.database)
             query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
             owner = connection.execute(query, [self.address.database]).fetchone()
+            privileges = self._privileges(connection)
             self._drop(connection)
             connection.execute(creation)
+            for statement in privileges:
+                connection.execute(statement)
             if owner and owner[0] != connection.info.user:
                 connection.execute(
                     sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
                         sql.Identifier(self.address.database), sql.Identifier(owner[0])
                     )
                 )
+
+    def _privileges(self, connection: Connection[Any]) -> list[sql.Composed]:
+        """Statements that give a new database the privileges of this one; none where nobody ever changed them."""
+        name = sql.Identifier(self.address.database)
+        query = (
+            "SELECT CASE grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable"
+            " FROM pg_database, aclexplode(datacl) WHERE datname = %s"
+        )
+        granted = connection.execute(query, [self.address.database]).fetchall()
+        found = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name)] if granted else []
+        for grantee, privilege, grantable in granted:
+            role = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
+            further = sql.SQL(" WITH GRANT OPTION" if grantable else "")
+            found.append(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), name, role) + further)
+        return found
 
     def _drop(self, connection: Connection[Any]) -> None:
         name = sql.Identifier(self.address.database)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from apps.backups.engines import parse_url, postgresql
 from apps.backups.engines.base import EngineError, Objects
@@ -200,6 +201,21 @@ def test_a_database_is_made_seen_and_dropped_with_its_connections(database: Post
         other.drop()
     assert not other.exists()
     other.drop()
+
+
+def test_a_database_that_is_cleared_stays_closed_to_whom_it_was(database: PostgreSQLEngine, role: str) -> None:
+    name = sql.Identifier(database.address.database).as_string()
+    look = "SELECT datacl::text, pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()"
+    database.clear()
+    assert execute(database, look)[0][0] is None  # nobody changed them
+    execute(database, f"ALTER DATABASE {name} OWNER TO {role}; REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    execute(database, f"GRANT CONNECT ON DATABASE {name} TO pg_monitor WITH GRANT OPTION; CREATE TABLE t (a int)")
+    before = execute(database, look)
+
+    database.clear()
+
+    assert execute(database, look) == before
+    assert database.is_empty()
 
 
 def test_a_new_database_has_the_encoding_and_collation_of_its_model(server: PostgreSQL) -> None:
