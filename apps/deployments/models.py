@@ -1,6 +1,6 @@
 """Deployments, the steps each went through, what was checked, and what is remembered of versions that failed."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.core.validators import MinValueValidator
@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from apps.builds.models import Build
+from apps.core import ids
 from apps.core.choices import Environment
 from apps.core.models import MAX_REASON
 from apps.deployments.choices import (
@@ -23,6 +24,7 @@ from apps.deployments.rules import transitions, variables
 from apps.inventory.models import Service, Workload
 
 OPEN = (DeploymentStatus.QUEUED, DeploymentStatus.IN_PROGRESS)
+ARCHIVED_AFTER = timedelta(days=90)
 GOOD = (DeploymentStatus.COMPLETED, DeploymentStatus.ROLLED_BACK)
 
 
@@ -38,6 +40,10 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def overdue(self, now: datetime) -> Self:
         """Left open by whoever started them; those whose gate runs are the gate's."""
         return self.open().filter(open_until__lte=now, gate=None)
+
+    def old(self, now: datetime) -> Self:
+        """Those recorded more than 90 days ago: what is archived is among them."""
+        return self.filter(id__lt=ids.timestamped("deploy", now - ARCHIVED_AFTER))
 
     def good(self) -> Self:
         """Those that brought a version out which nobody has undone."""
@@ -148,6 +154,10 @@ class Deployment(models.Model):
             models.Index(fields=("version",), name="idx_deployments_version"),
             models.Index(fields=("commit_sha",), name="idx_deployments_commit_sha"),
             models.Index(fields=("triggered_by",), name="idx_deployments_triggered_by"),
+            models.Index(fields=("kind",), name="idx_deployments_kind"),
+            models.Index(fields=("environment", "kind"), name="idx_deployments_environment_kind"),
+            models.Index(fields=("workload", "kind"), name="idx_deployments_workload_kind"),
+            models.Index(fields=("archived",), name="idx_deployments_archived"),
             models.Index(fields=("workload", "completed_at"), name="idx_deployments_workload_completed"),
         )
         constraints = (

@@ -17,7 +17,7 @@ from apps.core.models import StopSwitch
 from apps.core.wake import wake
 from apps.deployments import checks, records
 from apps.deployments.choices import DeploymentKind, DeploymentStatus, GateVerdict, ItemState, StepKind
-from apps.deployments.models import Deployment, Gate
+from apps.deployments.models import OPEN, Deployment, Gate
 from apps.deployments.rules import checklist
 from apps.deployments.rules import gate as rules
 from apps.health import runner as health
@@ -29,7 +29,6 @@ from apps.inventory.runner import platform_of
 
 logger = logging.getLogger(__name__)
 
-ARCHIVED_AFTER = timedelta(days=90)
 SAMPLES_SHOWN = 200  # of a gate's samples kept as evidence
 BATCH = 500  # rows archived or ended at once
 
@@ -282,8 +281,6 @@ def tick(now: datetime) -> int:
         text = f"Nobody finished it by {row.open_until:%Y-%m-%d %H:%M} UTC."
         with transaction.atomic():
             touched += records.end(row, status=DeploymentStatus.FAILED, now=now, text=text)
-    old = Deployment.objects.filter(archived=False, started_at__lt=now - ARCHIVED_AFTER).exclude(
-        status__in=(DeploymentStatus.QUEUED, DeploymentStatus.IN_PROGRESS)
-    )
+    old = Deployment.objects.old(now).filter(archived=False).exclude(status__in=OPEN)
     keys = list(old.values_list("pk", flat=True)[:BATCH])
     return touched + Deployment.objects.filter(pk__in=keys).update(archived=True)

@@ -12,6 +12,7 @@ from apps.inventory.models import Workload
 from tests.api.test_builds import EVIL, problem_of
 from tests.deployments.conftest import CI, COMMIT, app, platform  # noqa: F401  (fixtures)
 from tests.factories import BuildFactory, DeploymentFactory, InstanceFactory, ServiceFactory, WorkloadFactory
+from tests.http_app import Answer
 
 BODY = {"service": "shop", "environment": "production", "version": "v1.0.0", "commit_sha": COMMIT}
 
@@ -41,7 +42,7 @@ def test_the_whole_way_from_ci_to_a_rollback_by_webhook(api, shop, app, platform
     assert (good["status"], good["gate"]["verdict"], good["health_check_passed"]) == ("completed", "passed", True)
     assert good["gate"]["evidence"]["instances"][0]["instance"] == "web-1"
 
-    app.answers["/ready"].status = 500
+    app.answers["/ready"] = Answer(500)
     bad = _brought_out(api, "v1.1.0")
     assert (bad["status"], bad["gate"]["verdict"]) == ("failed", "failed")
     rollback = api.get("/deployments?kind=rollback").json()["items"][0]
