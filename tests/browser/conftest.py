@@ -82,8 +82,9 @@ def worker(console: Served, variables: dict[str, str], tmp_path_factory: pytest.
         process.wait(30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    # Not for the session: while it runs, Playwright keeps an event loop running in this thread, and others need theirs.
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium_path()), args=flags)
