@@ -1,6 +1,7 @@
 """Environment variables: what a service demands of them, and the verdict on each. No value survives its verdict."""
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -66,8 +67,10 @@ def check_pattern(pattern: str) -> None:
     refused altogether.
     """
     try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # such as [[a]: later Pythons will read it otherwise
+            re.compile(pattern)
+    except (re.error, RecursionError, OverflowError, FutureWarning) as error:
         raise Invalid("This is no regular expression.", field="pattern") from error
     if re.search(r"\\[1-9]|\(\?(?!:)", pattern):
         raise Invalid(

@@ -69,7 +69,8 @@ def test_a_report_is_refused_when_it_is_too_long_doubled_or_names_no_variable():
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(a+)+", "((a+)b)+", "(a|b)*", "a*b*c*d*", "(", "(?=x)", r"(a)\1", "(?:a{1,})+", "x{3,}y{3,}z{3,}w{3,}"]
+    "pattern",
+    ["(a+)+", "((a+)b)+", "[[a]", "(a|b)*", "a*b*c*d*", "(", "(?=x)", r"(a)\1", "(?:a{1,})+", "x{3,}y{3,}z{3,}w{3,}"],
 )
 def test_a_pattern_that_could_run_for_years_or_is_none_is_refused(pattern):
     with pytest.raises(Invalid):
