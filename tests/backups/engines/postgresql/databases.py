@@ -17,7 +17,8 @@ from apps.backups.engines.postgresql import PostgreSQLEngine
 WAIT_SECONDS = 30  # for what takes well below a second on an idle machine
 BLOCK = 1 << 20
 TODO = Path(__file__).with_name("todo.sql").read_text(encoding="utf-8")
-LARGE = "CREATE TABLE large AS SELECT i, repeat(md5(i::text), 8) AS words FROM generate_series(1, 80000) i"  # 20 MB: more than sockets and pipes hold
+# 20 MB: more than sockets and pipes hold.
+LARGE = "CREATE TABLE large AS SELECT i, repeat(md5(i::text), 8) AS words FROM generate_series(1, 80000) i"
 
 
 def execute(engine: PostgreSQLEngine, statements: str) -> list[tuple[object, ...]]:
