@@ -3,6 +3,7 @@ PYTHON ?= python3
 INSTALL = $(or $(shell command -v $(PYTHON)),$(error There is no $(PYTHON) here: install Python 3.11 or newer, or name \
 	another one, as in: make run PYTHON=python3.12)) pulsewatch/install.py
 BIN = .venv/bin
+RULES = $(wildcard tests/*/test_rules.py tests/*/rules)
 COVERAGE = $(BIN)/python -m coverage
 
 .DEFAULT_GOAL := help
@@ -15,12 +16,13 @@ setup: ## install everything for development; Debian packages too, as root or wi
 	@$(INSTALL) base dev -- -m tests.servers install
 	@$(INSTALL) base dev mysql
 
-test: setup ## the whole suite on private servers: all of it on MariaDB, the database's part also on MySQL
-	$(COVERAGE) erase
-	$(COVERAGE) run -m pytest -n 2 --dist worksteal
-	$(COVERAGE) run -m pytest --db=mysql -m engine
-	$(COVERAGE) combine --quiet
-	$(COVERAGE) report
+test: setup ## the whole suite on private servers: all on MariaDB, the database's part also on MySQL; every branch of the rules
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest --db=mysql -m engine
+	@$(COVERAGE) erase
+	$(COVERAGE) run -m pytest --db=sqlite -q $(RULES)
+	@$(COVERAGE) combine --quiet
+	$(COVERAGE) report --fail-under=100 --include='apps/*/rules.py,apps/*/rules/*'
 
 check: setup ## style, types, import rules, migrations, deployment settings, Dockerfile, YAML, workflows
 	$(BIN)/ruff check

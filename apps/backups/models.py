@@ -165,6 +165,10 @@ class BackupJobQuerySet(LeasedQuerySet):
             return Conflict(f"{other.pk} of {job.database} is under way since {other.started_at:%Y-%m-%d %H:%M} UTC.")
         return Conflict(f"The slot {job.slot:%Y-%m-%d %H:%M} UTC of {job.database} has its backup already.")
 
+    def ours(self, location: str) -> Self:
+        """Without what was found in another storage than this one: that belongs to whoever stored it there."""
+        return self.filter(Q(imported=False) | Q(storage_location=location))
+
     def verified(self) -> Self:
         """Stored, read back and found whole, and still there."""
         return self.filter(status=BackupStatus.COMPLETED, integrity_check_passed=True, object_deleted_at=None)

@@ -7,6 +7,7 @@ does before it makes another key.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -34,13 +35,15 @@ class Rotated:
     problems: tuple[tuple[str, str], ...]  # what could not be done, and why; it can still be read with its old key
 
 
-def rotate_keys(*, actor: audit.Actor, progress: Callable[[str], None]) -> Rotated:
+def rotate_keys(*, actor: audit.Actor, progress: Callable[[str], None], anew: bool = False) -> Rotated:
     """Make a new primary key, unless an earlier rotation is not finished, and seal with the primary key what is not.
+
+    `anew` makes one in any case: what an earlier rotation could not read must not stand in the way for ever.
 
     Raises Invalid when a new key is needed and the keyset's file cannot be written.
     """
     keyring = vault.keyring()
-    new = not any(_secrets(keyring)) and not _behind(keyring).exists()
+    new = anew or (not any(_secrets(keyring)) and not _behind(keyring).exists())
     if new:
         keyring = vault.rotate()
         audit.record(actor=actor, action="keys.rotate", subject="keyset", after={"key_id": keyring.key_id})
@@ -59,7 +62,8 @@ def rotate_keys(*, actor: audit.Actor, progress: Callable[[str], None]) -> Rotat
 
 def _behind(keyring: Keyring) -> models.QuerySet[BackupJob]:
     """Stored backups whose data key is sealed with an older key."""
-    stored = BackupJob.objects.filter(status=BackupStatus.COMPLETED, object_deleted_at=None)
+    ours = BackupJob.objects.ours(settings.BACKUP_STORAGE)
+    stored = ours.filter(status=BackupStatus.COMPLETED, object_deleted_at=None)
     return stored.exclude(key_id=keyring.key_id)
 
 

@@ -111,12 +111,11 @@ def clean_up(now: datetime) -> int:
     """Delete expired objects, keeping their rows; never the newest verified one of a database. Gives how many."""
     if StopSwitch.objects.filter(on=True).exists():
         return 0
+    ours = BackupJob.objects.ours(settings.BACKUP_STORAGE)
     newest = {
-        BackupJob.objects.verified().filter(source=source).order_by("-started_at").values_list("pk", flat=True).first()
-        for source in BackupJob.objects.verified().order_by().values_list("source", flat=True).distinct()
+        ours.verified().filter(source=source).order_by("-started_at").values_list("pk", flat=True).first()
+        for source in ours.verified().order_by().values_list("source", flat=True).distinct()
     }
-    # What was found in another storage belongs to whoever stored it there.
-    ours = BackupJob.objects.filter(Q(imported=False) | Q(storage_location=settings.BACKUP_STORAGE))
     expired = ours.filter(retention_expires_at__lte=now, object_deleted_at=None, legal_hold=False)
     expired = expired.exclude(sidecar_path="").exclude(pk__in=newest).order_by("retention_expires_at")
     halves = BackupJob.objects.filter(

@@ -16,6 +16,10 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TOKEN = TokenParts("ab12cd34", "k" * 43)
 
 
+def test_what_is_stored_of_a_secret_is_its_digest():
+    assert rules.hashed("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
 def test_a_token_is_read_as_it_was_written():
     assert rules.split_token(str(TOKEN)) == TOKEN
 

@@ -98,6 +98,7 @@ def test_a_backup_whose_sidecar_cannot_be_read_stays_with_its_old_key_and_is_nam
     done = rotate()
 
     assert [name for name, _ in done.problems] == [job.pk]
+    assert rotation.rotate_keys(actor=ACTOR, progress=lambda _: None, anew=True).new  # it stands not in the way
     (kept_here / "away").rename(kept_here / job.sidecar_path)
     assert rotate().wrapped == 1
 

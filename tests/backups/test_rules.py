@@ -16,6 +16,15 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+def test_after_days_away_the_newest_slot_runs_and_not_all_older_ones_are_recorded():
+    now = datetime(2026, 3, 8, 12, 0, 30, tzinfo=UTC)
+
+    owed = rules.due("* * * * *", "UTC", last=now - timedelta(days=6), now=now)
+
+    assert owed.run == now.replace(second=0)
+    assert len(owed.missed) == rules.SLOTS_AT_ONCE - 1
+
+
 def test_a_first_backup_is_expected_to_take_what_two_small_cores_take():
     assert (rules.expected_seconds(0), rules.expected_seconds(1_000_000_000)) == (1, 20)
 

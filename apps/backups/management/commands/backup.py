@@ -67,7 +67,10 @@ class Command(BaseCommand):
         kit = verbs.add_parser("kit", help="export the keys, under a passphrase, with a program that needs no console")
         kit.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder")
         kit.add_argument("--passphrase-file", metavar="FILE", help="read it there; - is standard input; else it asks")
-        verbs.add_parser("rotate-keys", help="make a new key and seal everything with it; old backups stay readable")
+        keys = verbs.add_parser("rotate-keys", help="make a new key and seal all with it; old backups stay readable")
+        keys.add_argument(
+            "--new-key", action="store_true", help="make one although an earlier rotation could not read everything"
+        )
         keyset = verbs.add_parser(
             "new-keyset", help="print a new keyset for BACKUP_KEYSET; keep it where backups are not"
         )
@@ -271,7 +274,9 @@ class Command(BaseCommand):
         return phrase
 
     def _rotate_keys(self, given: argparse.Namespace) -> None:
-        done = rotation.rotate_keys(actor=ACTOR, progress=lambda name: self._say(f"sealing anew: {name}"))
+        done = rotation.rotate_keys(
+            actor=ACTOR, progress=lambda name: self._say(f"sealing anew: {name}"), anew=given.new_key
+        )
         self._end_progress()
         for name, problem in done.problems:
             self.stderr.write(f"{name}: {problem}")
