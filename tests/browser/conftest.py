@@ -37,15 +37,22 @@ def variables(database: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> It
 def console(variables: dict[str, str]) -> Iterator[Served]:
     """Web server with users `ana` (superuser) and `vera` (viewer), three applications, a sample of each instance."""
     with served(**variables) as web:
-        own = {**os.environ, **variables, "SELF_URL": web.base, "INSTANCE_ID": "pulsewatch-web-1"}
-        own["PEOPLES_PASSWORD"] = PASSWORD
-        for command in (
-            ["prepare"],
-            ["shell", "-c", SETUP],
-            ["shell", "-c", "from apps.health.tasks import sample; sample()"],
-        ):
-            subprocess.run([sys.executable, "manage.py", *command], check=True, env=own, stdout=subprocess.DEVNULL)
+        for command in (["prepare"], ["shell", "-c", SETUP]):
+            manage(web, variables, *command)
         yield web
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sampled(console: Served, variables: dict[str, str]) -> None:
+    """A sample of each instance that is of the present: the console says so when the newest one is old."""
+    manage(console, variables, "shell", "-c", "from apps.health.tasks import sample; sample()")
+
+
+def manage(web: Served, variables: dict[str, str], *command: str) -> None:
+    """Run manage.py on the console's data."""
+    own = {**os.environ, **variables, "SELF_URL": web.base, "INSTANCE_ID": "pulsewatch-web-1"}
+    own["PEOPLES_PASSWORD"] = PASSWORD
+    subprocess.run([sys.executable, "manage.py", *command], check=True, env=own, stdout=subprocess.DEVNULL)
 
 
 SETUP = """
