@@ -104,14 +104,13 @@ def test_times_are_kept_in_utc_whatever_their_zone(place: Storage) -> None:
     assert back.slot.utcoffset() == timedelta(0)
 
 
-def test_a_flipped_bit_in_any_byte_of_a_sidecar_is_found(place: Storage) -> None:
+def test_any_flipped_bit_of_a_sidecar_is_found(place: Storage) -> None:
     data = stored(place).to_bytes(KEYRING)
-    for at in range(len(data)):
-        for bit in range(8) if at % 16 == 0 else (at % 8,):
-            altered = bytearray(data)
-            altered[at] ^= 1 << bit
-            with pytest.raises(Corrupt):
-                Sidecar.from_bytes(bytes(altered), KEYRING)
+    for bit in range(8 * len(data)):
+        altered = bytearray(data)
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Corrupt):
+            Sidecar.from_bytes(bytes(altered), KEYRING)
 
 
 def test_every_truncation_of_a_sidecar_and_anything_added_is_found(place: Storage) -> None:

@@ -34,9 +34,9 @@ def test_every_flipped_byte_and_every_truncation_of_a_small_object_is_found() ->
             decoded(blob[:length], made)
 
 
-def test_every_flipped_bit_of_a_sample_is_found() -> None:
+def test_every_flipped_bit_of_a_small_object_is_found() -> None:
     made, blob = encoded(ROWS)
-    for bit in [*range(50 * 8), *range(8 * len(blob) - 20 * 8, 8 * len(blob))]:
+    for bit in range(8 * len(blob)):
         altered = bytearray(blob)
         altered[bit // 8] ^= 1 << bit % 8
         with pytest.raises(Corrupt):
