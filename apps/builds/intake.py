@@ -1,6 +1,5 @@
 """Takes a report in: reads it outside any transaction, then stores it in bulk under its source's lock."""
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +22,6 @@ from apps.core.redaction import redact
 SLICE = 1000  # rows of one statement; 2,000 are no faster, and a statement stays far below max_allowed_packet
 # What a report says anew of a diagnostic it knows. Never its status: a person may be changing that just now.
 CARRIED = ["line_number", "column_number", "error_message", "level", "severity", "last_build", "updated_at"]
-_random = random.Random()  # noqa: S311  (ids must differ, not be secret; the system's generator takes six times as long)
 
 Item = TypeVar("Item")
 
@@ -195,7 +193,7 @@ class _Writer:
 
     def row(self, found: Found, fingerprint: str, pk: str, first_build: str) -> tuple[Any, ...]:
         return (
-            pk or f"{self._stem}_{ids.suffix(source=_random)}",
+            pk or f"{self._stem}_{ids.suffix(source=ids.fast)}",
             fingerprint,
             first_build,
             found.file,

@@ -1,5 +1,6 @@
 """Readable identifiers such as `health_20251020_143100_7f3k9q2m4x8z`: what, when (UTC), and a random suffix."""
 
+import os
 import random
 import string
 from datetime import UTC, datetime
@@ -9,6 +10,10 @@ ALPHABET = string.digits + string.ascii_lowercase
 SUFFIX_LENGTH = 12
 
 _system_random = random.SystemRandom()
+# For thousands of identifiers at once, which must differ and need not be secret: six times as fast as the system's.
+# Forked processes would go on with the same numbers, so each begins anew.
+fast = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=fast.seed)
 
 
 def suffix(length: int = SUFFIX_LENGTH, *, source: random.Random = _system_random) -> str:

@@ -1,6 +1,5 @@
 """What a client may ask of health: to store samples it took itself."""
 
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -19,7 +18,6 @@ CLOCK_SKEW = timedelta(seconds=60)  # how far the sender's clock may be ahead of
 MAX_SAMPLES = 10_000  # of one push
 MAX_NEW_INSTANCES = 1_000  # of one push: each is validated and audited by itself, at some milliseconds
 # Identifiers must differ, not be secret; the system's generator takes six times as long.
-_random = random.Random()  # noqa: S311
 ROWS_OF_ONE_STATEMENT = 5_000  # some 2 MB, below every server's default max_allowed_packet
 
 
@@ -143,7 +141,7 @@ def _row(instance: Instance, sample: Pushed) -> HealthCheck:
     )
     verdict = rules.judge(seen, used.error_rate)
     return HealthCheck(
-        id=f"{ids.timestamped('health', sample.timestamp)}_{ids.suffix(source=_random)}",
+        id=f"{ids.timestamped('health', sample.timestamp)}_{ids.suffix(source=ids.fast)}",
         instance=instance,
         environment=instance.workload.environment,
         timestamp=sample.timestamp,

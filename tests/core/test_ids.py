@@ -1,0 +1,24 @@
+"""Identifiers differ, also between processes that are forks of one."""
+
+import os
+
+import pytest
+
+from apps.core import ids
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # as Python 3.12 says
+def test_forked_processes_do_not_go_on_with_the_same_suffixes():
+    ids.suffix(source=ids.fast)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, ids.suffix(source=ids.fast).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 100).decode()
+    os.close(reading)
+    os.close(writing)
+
+    assert len(theirs) == ids.SUFFIX_LENGTH
+    assert theirs != ids.suffix(source=ids.fast)
