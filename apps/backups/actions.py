@@ -4,27 +4,22 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.admin import ModelAdmin
-from django.contrib.admin.utils import quote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils import timezone
 
 from apps.backups import services
 from apps.backups.choices import RestoreKind
-from apps.backups.confirm import Question, ask, posted, require
-from apps.backups.display import moment, place, size, span
-from apps.backups.forms import ReasonForm, SchemaForm, TableForm, TargetForm, TypedNameForm
+from apps.backups.display import place
+from apps.backups.forms import SchemaForm, TableForm, TargetForm, TypedNameForm
 from apps.backups.models import OPEN_RESTORE, BackupJob, Restore
 from apps.backups.standing import states
 from apps.core.audit import Actor
+from apps.core.confirm import Question, ask, posted, require
+from apps.core.display import moment, page_of, size, span
+from apps.core.forms import ReasonForm
 from apps.core.redaction import redact
 from apps.inventory.models import Database
-
-
-def page_of(row: Database | BackupJob | Restore) -> str:
-    """The address of a row's page."""
-    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[quote(row.pk)])
 
 
 def may_use(backup: BackupJob) -> bool:

@@ -1,106 +1,27 @@
 """Databases, plans, backups and restores in the console. History is read-only; what people do goes through services."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.views import ChangeList
 
 from apps.backups import actions, databases, details, services
-from apps.backups.actions import page_of
-from apps.backups.display import (
-    STANDING_COLOURS,
-    badge,
-    badges,
-    job_status,
-    moment,
-    outcome,
-    place,
-    proofs,
-    share,
-    size,
-    span,
-)
+from apps.backups.display import STANDING_COLOURS, job_status, outcome, place, proofs
 from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.backups.recovery import kit_missing
 from apps.backups.rules import next_slot, zone
 from apps.backups.standing import states
-from apps.core.admin import ReadOnlyAdmin, WritingAdmin
+from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
+from apps.core.display import badge, badges, moment, share, size, span
+from apps.core.pages import DetailAdmin
 from apps.inventory.models import Database
-
-View = Callable[[Any, HttpRequest, Any], HttpResponse]
-
-
-class DetailAdmin(ReadOnlyAdmin):
-    """A read-only page of each row, made by `detail`, and confirmed actions under their own addresses."""
-
-    views: dict[str, View] = {}  # the end of the address → what it does
-    detail: Callable[[HttpRequest, Any], dict[str, Any]]
-    page_related: tuple[str, ...] = ()
-
-    def get_urls(self) -> list[URLPattern]:
-        """The pages of the actions, before Django's own, which would take them for keys."""
-        names = {name: partial(self._on_row, view=view) for name, view in self.views.items()}
-        names["live"] = self.live
-        stem = f"{self.opts.app_label}_{self.opts.model_name}"
-        own = [
-            path(f"<path:object_id>/{name}/", self.admin_site.admin_view(view), name=f"{stem}_{name}".replace("-", "_"))
-            for name, view in names.items()
-        ]
-        return [*own, *super().get_urls()]
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """The page of a row; nothing on it can be changed."""
-        if request.method != "GET":
-            raise PermissionDenied
-        return self._on_row(request, object_id, view=type(self)._detail)
-
-    def live(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The part of the page that changes while the row is open."""
-        return self._on_row(request, object_id, view=type(self)._live)
-
-    def _on_row(self, request: HttpRequest, object_id: str, *, view: View) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        rows = self.model._default_manager.select_related(*self.page_related)
-        # As the admin writes keys into addresses, or as a person types an id that a log line gave.
-        keys = [key for key in {unquote(object_id), object_id} if _is_key(self.model, key)]
-        row = rows.filter(pk__in=keys).first()
-        if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        return view(self, request, row)
-
-    def _detail(self, request: HttpRequest, row: Any) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": str(row),
-            "original": row,
-            "live_url": f"{page_of(row).removesuffix('change/')}live/",
-            **type(self).detail(request, row),
-        }
-        return TemplateResponse(request, "admin/backups/detail.html", context)
-
-    def _live(self, request: HttpRequest, row: Any) -> HttpResponse:
-        return TemplateResponse(request, "admin/backups/live.html", type(self).detail(request, row))
-
-
-def _is_key(model: type[Model], text: str) -> bool:
-    return text.isdecimal() and len(text) < 19 if model is Database else "\0" not in text
 
 
 def _unbroken(*parts: str) -> SafeString:
@@ -133,6 +54,7 @@ class DatabaseAdmin(DetailAdmin):
         "edit": databases.edit,
     }
     detail = staticmethod(details.of_database)
+    detail_template = "admin/backups/detail.html"
     page_related = ("plan", "service")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -236,6 +158,7 @@ class BackupJobAdmin(DetailAdmin):
         }.items()
     }
     detail = staticmethod(details.of_job)
+    detail_template = "admin/backups/detail.html"
     page_related = ("database", "plan")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BackupJob]:
@@ -279,6 +202,7 @@ class RestoreAdmin(DetailAdmin):
     list_before_template = "admin/backups/restores_before.html"
     views = {"cancel": lambda page, request, row: actions.cancel(page, request, row)}
     detail = staticmethod(details.of_restore)
+    detail_template = "admin/backups/detail.html"
     page_related = ("backup__database", "target_database", "safety_backup")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Restore]:

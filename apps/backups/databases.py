@@ -9,13 +9,12 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from apps.backups import services
-from apps.backups.actions import page_of
-from apps.backups.confirm import Question, ask, posted, require
-from apps.backups.display import size
 from apps.backups.engines.base import EngineError, Preflight
 from apps.backups.forms import AddDatabaseForm, ChangeDatabaseForm
 from apps.backups.runner import engine_of
 from apps.core.audit import Actor
+from apps.core.confirm import Question, ask, posted, require
+from apps.core.display import page_of, size
 from apps.core.errors import Invalid, PulsewatchError
 from apps.core.redaction import redact
 from apps.inventory.models import Database

@@ -2,33 +2,19 @@
 
 from typing import Any
 
-from django.contrib.admin.utils import quote
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from apps.backups.actions import may_use, page_of
+from apps.backups.actions import may_use
 from apps.backups.choices import RestoreKind
-from apps.backups.display import (
-    STANDING_COLOURS,
-    badge,
-    badges,
-    job_status,
-    moment,
-    outcome,
-    place,
-    progress,
-    proofs,
-    share,
-    size,
-    span,
-)
+from apps.backups.display import STANDING_COLOURS, job_status, outcome, place, progress, proofs
 from apps.backups.models import BackupJob, Restore
 from apps.backups.recovery import kit_missing
 from apps.backups.rules import Standing
 from apps.backups.standing import State, states
+from apps.core.display import badge, badges, linked, moment, page_of, share, size, span
+from apps.core.pages import button, buttons
 from apps.inventory.models import Database
 
 RECENT = 10  # backups and restores listed on another row's page
@@ -53,19 +39,19 @@ def of_database(request: HttpRequest, database: Database) -> dict[str, Any]:
         "progress": progress(state.open, now) if state.open else None,
         "live_url": f"{page_of(database).removesuffix('change/')}live/",
         "kit_missing": kit_missing(),
-        "actions": _buttons(
+        "actions": buttons(
             request,
             database,
             ("Back up now", "back-up", "backups.run_backup", "primary", state.open is None),
             ("Check", "check", "backups.run_backup", "", True),
             ("Change", "edit", "inventory.change_database", "", True),
         )
-        + ([_button("Plan", page_of(plan))] if plan and request.user.has_perm("backups.view_backupplan") else []),
+        + ([button("Plan", page_of(plan))] if plan and request.user.has_perm("backups.view_backupplan") else []),
         "sections": (
             {
                 "heading": "How safe it is",
                 "facts": (
-                    ("Newest verified", _linked(verified, f"{span(state.age)} old") if verified else "never"),
+                    ("Newest verified", linked(verified, f"{span(state.age)} old") if verified else "never"),
                     (
                         "Size",
                         f"{size(verified.backup_bytes)}, stored as {size(verified.compressed_bytes)}"
@@ -74,7 +60,7 @@ def of_database(request: HttpRequest, database: Database) -> dict[str, Any]:
                     ),
                     ("Last drill", _drilled(state)),
                     ("Restore time (RTO)", span(measured.restore_seconds) if measured else "not measured yet"),
-                    ("Under way", _linked(state.open) if state.open else "nothing"),
+                    ("Under way", linked(state.open) if state.open else "nothing"),
                     ("Next backup", moment(state.next_slot) if state.next_slot else "none planned"),
                 ),
             },
@@ -121,12 +107,12 @@ def _judgement(state: State) -> str | SafeString:
     """Why the badge says what it says, and what to do."""
     return {
         Standing.NEVER: "No verified backup is stored: this database could not be restored. Back it up now.",
-        Standing.FAILED: _linked(state.last, "the newest backup, did not succeed. Look at why, then back up again.")
+        Standing.FAILED: linked(state.last, "the newest backup, did not succeed. Look at why, then back up again.")
         if state.last
         else "",
         Standing.OVERDUE: f"The backup of {moment(state.owed_since)} is not there. "
         "Are beat and a worker of queue “long” running?",
-        Standing.DRILL_FAILED: _linked(
+        Standing.DRILL_FAILED: linked(
             state.drill, "the last restore drill, did not succeed. Until one does, do not rely on these backups."
         )
         if state.drill
@@ -151,7 +137,7 @@ def of_job(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
         "live_url": f"{page_of(job).removesuffix('change/')}live/",
         "fault": job.error_message if ended else "",
         "advice": _advice(job),
-        "actions": _buttons(
+        "actions": buttons(
             request,
             job,
             ("Drill", "drill", "backups.drill_backup", "primary", usable and job.database is not None),
@@ -173,7 +159,7 @@ def of_job(request: HttpRequest, job: BackupJob) -> dict[str, Any]:
             {
                 "heading": "What it is",
                 "facts": (
-                    ("Database", _linked(job.database) if job.database else f"{job.database_name} (not registered)"),
+                    ("Database", linked(job.database) if job.database else f"{job.database_name} (not registered)"),
                     ("Schema", job.database_name),
                     ("Environment", job.get_environment_display()),
                     ("Kind", job.get_backup_type_display()),
@@ -247,12 +233,12 @@ def of_restore(request: HttpRequest, row: Restore) -> dict[str, Any]:
         "progress": progress(row, timezone.now()),
         "live_url": f"{page_of(row).removesuffix('change/')}live/",
         "fault": row.error_message if ended else "",
-        "actions": _buttons(request, row, ("Cancel", "cancel", "backups.cancel_backup", "danger", not ended)),
+        "actions": buttons(request, row, ("Cancel", "cancel", "backups.cancel_backup", "danger", not ended)),
         "sections": (
             {
                 "heading": row.get_kind_display(),
                 "facts": (
-                    ("Backup", _linked(row.backup)),
+                    ("Backup", linked(row.backup)),
                     ("Target", row.target),
                     ("Table", row.table),
                     ("Asked by", row.requested_by),
@@ -260,7 +246,7 @@ def of_restore(request: HttpRequest, row: Restore) -> dict[str, Any]:
                     ("Ended", moment(row.completed_at)),
                     ("Restore time", span(row.restore_seconds)),
                     ("First difference", row.first_difference),
-                    ("Safety backup", _linked(row.safety_backup) if row.safety_backup else ""),
+                    ("Safety backup", linked(row.safety_backup) if row.safety_backup else ""),
                 ),
             },
         ),
@@ -311,23 +297,4 @@ def _drilled(state: State) -> str | SafeString:
     if state.drill is None:
         return "never"
     word = "all tables equal" if state.drill.equal else "failed"
-    return _linked(state.drill, f"{span(state.now - state.drill.started_at)} ago: {word}")
-
-
-def _linked(row: Database | BackupJob | Restore, text: str = "") -> SafeString:
-    link = format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', page_of(row), str(row))
-    return format_html("{}, {}", link, text) if text else link
-
-
-def _button(text: str, url: str, colour: str = "") -> dict[str, str]:
-    return {"text": text, "url": url, "colour": colour}
-
-
-def _buttons(request: HttpRequest, row: Any, *wanted: tuple[str, str, str, str, bool]) -> list[dict[str, str]]:
-    """Those that make sense now and that this person may press: text, address, permission, colour, makes sense."""
-    stem = f"admin:{row._meta.app_label}_{row._meta.model_name}_"
-    return [
-        _button(text, reverse(stem + name.replace("-", "_"), args=[quote(row.pk)]), colour)
-        for text, name, permission, colour, possible in wanted
-        if possible and request.user.has_perm(permission)
-    ]
+    return linked(state.drill, f"{span(state.now - state.drill.started_at)} ago: {word}")

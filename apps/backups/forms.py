@@ -14,7 +14,6 @@ from unfold.widgets import (
 
 from apps.backups.models import BACKED_UP
 from apps.core.choices import Environment
-from apps.core.models import MAX_REASON
 from apps.inventory.models import DEFAULT_SERVICE, Database, Service
 
 MAX_URL = 2000  # characters; the longest URL anybody has a use for
@@ -109,16 +108,6 @@ class ChangeDatabaseForm(forms.Form):
             if self.cleaned_data.get(f"drop_{what}") and self.cleaned_data.get(f"{what}_url"):
                 self.add_error(f"drop_{what}", "Either give a new URL or use none: both at once is not clear.")
         return self.cleaned_data
-
-
-class ReasonForm(forms.Form):
-    """Why something is done."""
-
-    reason = forms.CharField(
-        max_length=MAX_REASON,
-        widget=UnfoldAdminTextInputWidget(),
-        help_text="For the audit trail, and for whoever asks later.",
-    )
 
 
 class SchemaForm(forms.Form):

@@ -9,10 +9,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.backups.display import STANDING_COLOURS, moment, span
+from apps.backups.display import STANDING_COLOURS
 from apps.backups.recovery import kit_missing
 from apps.backups.standing import State, states, worst_first
 from apps.core.choices import Environment
+from apps.core.display import moment, span
 from apps.health.admin import STATUS_LABELS, reason_text
 from apps.health.choices import HealthStatus
 from apps.health.models import HealthCheck

@@ -13,11 +13,11 @@ from django.utils.safestring import SafeString
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
-from apps.backups.confirm import Question, ask, posted, require
-from apps.backups.forms import ReasonForm
 from apps.core.admin import HistoryAdmin, WritingAdmin
 from apps.core.audit import Actor
+from apps.core.confirm import Question, ask, posted, require
 from apps.core.errors import Conflict
+from apps.core.forms import ReasonForm
 from apps.deployments import preparation, services
 from apps.deployments.choices import DeploymentStatus, ItemState
 from apps.deployments.models import ChecklistItem, Deployment, DeploymentStep, EnvironmentVariableRule

@@ -239,7 +239,7 @@ def test_a_running_backup_shows_step_bytes_share_and_sign_of_life_and_asks_to_be
     assert "Dumping (step 1 of 2): 25 %" in text
     assert "500 kB of about 2 MB" in text
     assert "last sign of life" in text
-    assert "backups/live.js" in text
+    assert "core/live.js" in text
     live = text_of(client, page_of(job).replace("/change/", "/live/"))
     assert "data-ended" not in live
     assert "<html" not in live
@@ -249,7 +249,7 @@ def test_a_running_backup_shows_step_bytes_share_and_sign_of_life_and_asks_to_be
 
     BackupJob.objects.filter(pk=job.pk).update(status="completed")
     assert "data-ended" in text_of(client, page_of(job).replace("/change/", "/live/"))
-    assert "backups/live.js" not in text_of(client, page_of(job))
+    assert "core/live.js" not in text_of(client, page_of(job))
 
 
 def test_a_backup_that_no_worker_takes_says_so_after_two_minutes(sign_in):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.backups.display import badge, share, size, span
+from apps.core.display import badge, share, size, span
 
 
 @pytest.mark.parametrize(

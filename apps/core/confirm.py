@@ -45,7 +45,7 @@ def posted(request: HttpRequest) -> QueryDict | None:
     return request.POST if request.method == "POST" else None
 
 
-def ask(request: HttpRequest, page: ModelAdmin, question: Question, act: Act) -> HttpResponse:
+def ask(request: HttpRequest, page: "ModelAdmin[Any]", question: Question, act: Act) -> HttpResponse:
     """The page for a GET; for a POST what was asked for, or the page again with the reason why not."""
     form, refusal = question.form, question.refusal
     if request.method == "POST" and not question.refusal and (form is None or form.is_valid()):
@@ -75,4 +75,4 @@ def ask(request: HttpRequest, page: ModelAdmin, question: Question, act: Act) ->
         "variant": "danger" if question.danger else "primary",
         "back": question.back,
     }
-    return TemplateResponse(request, "admin/backups/confirm.html", context)
+    return TemplateResponse(request, "admin/core/confirm.html", context)

@@ -1,5 +1,5 @@
-// Keeps the state of a running backup or restore up to date: fetches its part of the page every two seconds, and loads
-// the whole page once when it has ended. Without scripts the page refreshes itself as a whole (see detail.html).
+// Keeps the state of something that runs up to date: fetches its part of the page every two seconds, and loads the
+// whole page once when it has ended. Without scripts the page refreshes itself as a whole (see detail.html).
 "use strict";
 
 const EVERY = 2000; // milliseconds
