@@ -10,7 +10,7 @@ from apps.builds.models import Build, Diagnostic, DiagnosticSource
 from apps.core import ids
 from apps.deployments.models import Deployment
 from apps.health.models import HealthCheck
-from apps.inventory.models import Database, Instance, Service, Workload
+from apps.inventory.models import Database, Endpoint, Instance, Service, Workload
 
 
 class ServiceFactory(factory.django.DjangoModelFactory):
@@ -37,6 +37,15 @@ class InstanceFactory(factory.django.DjangoModelFactory):
     name = factory.Sequence(lambda n: f"web-{n}")
     id = factory.LazyAttribute(lambda row: row.name)
     url = "http://127.0.0.1:9"
+
+
+class EndpointFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Endpoint
+
+    workload = factory.SubFactory(WorkloadFactory, base_url="http://127.0.0.1:9")
+    endpoint_path = factory.Sequence(lambda n: f"/api/{n}")
+    name = factory.LazyAttribute(lambda row: f"GET {row.endpoint_path}")
 
 
 class HealthCheckFactory(factory.django.DjangoModelFactory):

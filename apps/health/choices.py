@@ -17,3 +17,30 @@ class DependencyStatus(TextChoices):
     SLOW = "slow"
     DISCONNECTED = "disconnected"
     UNKNOWN = "unknown"
+
+
+class CheckStatus(TextChoices):
+    """How an endpoint or a database fares. `unknown`: not looked at, or Pulsewatch itself was at fault."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class ConnectionStatus(TextChoices):
+    """What became of connecting to a database."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+class QueryStatus(TextChoices):
+    """What became of the query of a check."""
+
+    SUCCESS = "success"
+    SLOW = "slow"
+    FAILED = "failed"
+    NOT_TESTED = "not_tested"

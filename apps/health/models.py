@@ -1,25 +1,30 @@
-"""Samples of instances."""
+"""Samples of instances; how endpoints and databases fare, now and in the last day; who probes them."""
 
 from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from apps.core.choices import Environment
-from apps.health.choices import DependencyStatus, HealthStatus
-from apps.inventory.models import Instance
+from apps.health.choices import CheckStatus, ConnectionStatus, DependencyStatus, HealthStatus, QueryStatus
+from apps.inventory.choices import HttpMethod
+from apps.inventory.models import Database, Endpoint, Instance
+
+MAX_ERROR = 300  # characters kept of why a check failed
 
 
-def _known(name: str, column: str, words: type[models.TextChoices]) -> models.CheckConstraint:
-    return models.CheckConstraint(condition=Q(**{f"{column}__in": words.values}), name=f"health_checks_{name}_known")
+def _known(
+    name: str, column: str, words: type[models.TextChoices], table: str = "health_checks"
+) -> models.CheckConstraint:
+    return models.CheckConstraint(condition=Q(**{f"{column}__in": words.values}), name=f"{table}_{name}_known")
 
 
-def _not_negative(*columns: str) -> models.CheckConstraint:
+def _not_negative(*columns: str, table: str = "health_checks") -> models.CheckConstraint:
     condition = Q()
     for column in columns:
         condition &= Q(**{column: None}) | Q(**{f"{column}__gte": 0})
-    return models.CheckConstraint(condition=condition, name="health_checks_not_negative")
+    return models.CheckConstraint(condition=condition, name=f"{table}_not_negative")
 
 
 class HealthCheckQuerySet(models.QuerySet["HealthCheck"]):
@@ -85,3 +90,178 @@ class HealthCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.instance_id} at {self.timestamp:%Y-%m-%d %H:%M} UTC: {self.overall_status}"
+
+
+class Standing(models.Model):
+    """What endpoints and databases have in common: how one fares now. Written by the prober, one row for each."""
+
+    environment = models.CharField(max_length=16, choices=Environment)
+    status = models.CharField(max_length=16, choices=CheckStatus, default=CheckStatus.UNKNOWN)
+    since = models.DateTimeField(null=True, help_text="When it took this status")
+    error_message = models.CharField("error", max_length=MAX_ERROR, blank=True)
+    consecutive_failures = models.PositiveIntegerField("failures in a row", default=0)
+    consecutive_successes = models.PositiveIntegerField("good answers in a row", default=0)
+
+    class Meta:
+        abstract = True
+
+
+class EndpointState(Standing):
+    """How an endpoint fares now. What was asked is repeated here, as it was at the newest check."""
+
+    endpoint = models.OneToOneField(Endpoint, on_delete=models.CASCADE, primary_key=True, related_name="health")
+    endpoint_path = models.CharField("path", max_length=300)
+    http_method = models.CharField("method", max_length=8, choices=HttpMethod)
+    expected_status = models.CharField(max_length=100)
+    actual_status = models.PositiveSmallIntegerField(null=True)
+    response_time = models.FloatField("response (ms)", null=True, help_text="Until the answer or the failure")
+    last_checked = models.DateTimeField(null=True, help_text="NULL: never yet")
+    tls_expires_at = models.DateTimeField("certificate expires", null=True)
+
+    class Meta:
+        db_table = "api_health"
+        indexes = (
+            models.Index(fields=("endpoint_path", "status"), name="idx_api_health_endpoint_status"),
+            # What is down now, and which certificates end soon, are asked for each minute.
+            models.Index(fields=("status",), name="idx_api_health_status"),
+            models.Index(fields=("tls_expires_at",), name="idx_api_health_tls_expires_at"),
+        )
+        constraints = (
+            _known("environment", "environment", Environment, "api_health"),
+            _known("status", "status", CheckStatus, "api_health"),
+            _known("method", "http_method", HttpMethod, "api_health"),
+            _not_negative("response_time", table="api_health"),
+            models.CheckConstraint(
+                condition=Q(actual_status=None) | Q(actual_status__gte=100, actual_status__lte=999),
+                name="api_health_actual_status_is_http",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.http_method} {self.endpoint_path} in {self.environment}: {self.status}"
+
+
+class DatabaseState(Standing):
+    """How a database fares now."""
+
+    database = models.OneToOneField(Database, on_delete=models.CASCADE, primary_key=True, related_name="health")
+    connection_name = models.CharField("database", max_length=50)
+    host = models.CharField(max_length=255, blank=True)
+    database_name = models.CharField("schema", max_length=255, blank=True)
+    connection_status = models.CharField(
+        "connection", max_length=16, choices=ConnectionStatus, null=True, help_text="NULL: never tested yet"
+    )
+    query_test_status = models.CharField("query", max_length=16, choices=QueryStatus, default=QueryStatus.NOT_TESTED)
+    average_query_time = models.FloatField(
+        "query (ms)", null=True, help_text="A moving average; the newest counts a fifth"
+    )
+    connect_ms = models.FloatField("connect (ms)", null=True)
+    query_ms = models.FloatField("newest query (ms)", null=True)
+    connection_pool_size = models.PositiveIntegerField("connections", null=True)
+    connections_max = models.PositiveIntegerField("limit of connections", null=True)
+    last_tested = models.DateTimeField(null=True, help_text="NULL: never yet")
+
+    class Meta:
+        db_table = "database_health"
+        indexes = (models.Index(fields=("status",), name="idx_database_health_status"),)
+        constraints = (
+            _known("environment", "environment", Environment, "database_health"),
+            _known("status", "status", CheckStatus, "database_health"),
+            models.CheckConstraint(
+                condition=Q(connection_status=None) | Q(connection_status__in=ConnectionStatus.values),
+                name="database_health_connection_status_known",
+            ),
+            _known("query_status", "query_test_status", QueryStatus, "database_health"),
+            _not_negative("average_query_time", "connect_ms", "query_ms", table="database_health"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.connection_name}: {self.status}"
+
+
+class EndpointCheck(models.Model):
+    """One check of an endpoint; kept for a day. `at` is the time it was planned for."""
+
+    id = models.BigAutoField(primary_key=True)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="checks", db_index=False)
+    at = models.DateTimeField("time")
+    status = models.CharField(max_length=16, choices=CheckStatus)
+    response_time_ms = models.FloatField("response (ms)", null=True, help_text="NULL: not measured")
+    http_status = models.PositiveSmallIntegerField("answer", null=True)
+    error = models.CharField(max_length=MAX_ERROR, blank=True)
+
+    class Meta:
+        db_table = "endpoint_checks"
+        ordering = ("-at", "-id")
+        indexes = (models.Index(fields=("at",), name="idx_endpoint_checks_at"),)
+        constraints = (
+            # Serves as the index too. A doubled message or a second beat can store nothing twice.
+            models.UniqueConstraint(fields=("endpoint", "at"), name="idx_endpoint_checks_endpoint_at"),
+            _known("status", "status", CheckStatus, "endpoint_checks"),
+            _not_negative("response_time_ms", table="endpoint_checks"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id} at {self.at:%Y-%m-%d %H:%M:%S} UTC: {self.status}"
+
+
+class DatabaseCheck(models.Model):
+    """One check of a database; kept for a day. `at` is the time it was planned for."""
+
+    id = models.BigAutoField(primary_key=True)
+    database = models.ForeignKey(Database, on_delete=models.CASCADE, related_name="checks", db_index=False)
+    at = models.DateTimeField("time")
+    status = models.CharField(max_length=16, choices=CheckStatus)
+    connection_status = models.CharField("connection", max_length=16, choices=ConnectionStatus, null=True)
+    query_status = models.CharField("query", max_length=16, choices=QueryStatus, default=QueryStatus.NOT_TESTED)
+    response_time_ms = models.FloatField(
+        "response (ms)", null=True, help_text="Connecting and query; NULL: not measured"
+    )
+    connect_ms = models.FloatField("connect (ms)", null=True)
+    query_ms = models.FloatField("query (ms)", null=True)
+    connections_used = models.PositiveIntegerField("connections", null=True)
+    connections_max = models.PositiveIntegerField("limit of connections", null=True)
+    error = models.CharField(max_length=MAX_ERROR, blank=True)
+
+    class Meta:
+        db_table = "database_checks"
+        ordering = ("-at", "-id")
+        indexes = (models.Index(fields=("at",), name="idx_database_checks_at"),)
+        constraints = (
+            models.UniqueConstraint(fields=("database", "at"), name="idx_database_checks_database_at"),
+            _known("status", "status", CheckStatus, "database_checks"),
+            models.CheckConstraint(
+                condition=Q(connection_status=None) | Q(connection_status__in=ConnectionStatus.values),
+                name="database_checks_connection_status_known",
+            ),
+            _known("query_status", "query_status", QueryStatus, "database_checks"),
+            _not_negative("response_time_ms", "connect_ms", "query_ms", table="database_checks"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.database_id} at {self.at:%Y-%m-%d %H:%M:%S} UTC: {self.status}"
+
+
+class ProbeSlice(models.Model):
+    """One shard's checks of one minute, and the worker that has them. The row is made by whoever takes it first."""
+
+    id = models.BigAutoField(primary_key=True)
+    shard = models.PositiveSmallIntegerField()
+    shards = models.PositiveSmallIntegerField(help_text="How many there were in all")
+    starts_at = models.DateTimeField(help_text="The minute")
+    holder = models.CharField(
+        max_length=64, help_text="Never used again: a late finisher settles nothing that is not his"
+    )
+    beat_at = models.DateTimeField(help_text="When the holder last said that it lives")
+    finished_at = models.DateTimeField(null=True)
+    suspicious = models.BooleanField(default=False, help_text="Nearly all targets failed at once: ours is the fault")
+
+    class Meta:
+        db_table = "probe_slices"
+        constraints = (
+            models.UniqueConstraint(fields=("starts_at", "shard"), name="probe_slices_starts_at_shard"),
+            models.CheckConstraint(condition=Q(shards__gt=0, shard__lt=F("shards")), name="probe_slices_shard_exists"),
+        )
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} of {self.shards} at {self.starts_at:%Y-%m-%d %H:%M} UTC"

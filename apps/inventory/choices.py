@@ -27,3 +27,15 @@ class DatabaseEngine(TextChoices):
     MYSQL = "mysql", "MySQL or MariaDB"
     POSTGRESQL = "postgresql", "PostgreSQL"
     SQLITE = "sqlite", "SQLite"
+    REDIS = "redis", "Redis"
+
+
+class HttpMethod(TextChoices):
+    """How an endpoint is asked."""
+
+    GET = "GET", "GET"
+    POST = "POST", "POST"
+    PUT = "PUT", "PUT"
+    PATCH = "PATCH", "PATCH"
+    DELETE = "DELETE", "DELETE"
+    HEAD = "HEAD", "HEAD"

@@ -5,11 +5,21 @@ from typing import Self
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from apps.core.choices import Environment
-from apps.inventory.choices import DatabaseEngine, MetricsPreset, Platform
-from apps.inventory.rules import http_url_fault, repository_fault
+from apps.inventory.choices import DatabaseEngine, HttpMethod, MetricsPreset, Platform
+from apps.inventory.rules import (
+    MAX_INTERVAL,
+    MAX_TIMEOUT,
+    MIN_INTERVAL,
+    MIN_TIMEOUT,
+    http_url_fault,
+    json_condition_fault,
+    path_fault,
+    repository_fault,
+    statuses_fault,
+)
 
 DEFAULT_SERVICE = "app"  # every team has this one from the start, so a team with one application never meets the word
 OWN_SERVICE = "pulsewatch"
@@ -24,6 +34,24 @@ def http_url(value: str) -> None:
 def repository_address(value: str) -> None:
     """A field's validator."""
     if fault := repository_fault(value):
+        raise ValidationError(fault, code="invalid")
+
+
+def endpoint_path(value: str) -> None:
+    """A field's validator."""
+    if fault := path_fault(value):
+        raise ValidationError(fault, code="invalid")
+
+
+def statuses(value: str) -> None:
+    """A field's validator."""
+    if fault := statuses_fault(value):
+        raise ValidationError(fault, code="invalid")
+
+
+def json_condition(value: str) -> None:
+    """A field's validator."""
+    if fault := json_condition_fault(value):
         raise ValidationError(fault, code="invalid")
 
 
@@ -197,8 +225,124 @@ class Instance(models.Model):
         return self.name
 
 
+def _positive(*, most: int, least: int = 1) -> list[MinValueValidator | MaxValueValidator]:
+    return [MinValueValidator(least), MaxValueValidator(most)]
+
+
+class EndpointQuerySet(models.QuerySet["Endpoint"]):
+    def watched(self) -> Self:
+        """Those that are checked: switched on, at a workload whose address is known."""
+        return self.filter(enabled=True).exclude(workload__base_url="")
+
+
+class Endpoint(models.Model):
+    """A path of a workload that is watched from outside: what to ask, what must come back, and when it counts as down.
+
+    Its headers are write-only: kept sealed, never shown. The body of its request is not, so no secret belongs there.
+    """
+
+    workload = models.ForeignKey(Workload, on_delete=models.PROTECT, related_name="endpoints")
+    name = models.CharField(max_length=100, blank=True, help_text="Empty: method and path, such as GET /api/orders")
+    endpoint_path = models.CharField(
+        "path", max_length=300, validators=[endpoint_path], help_text="Behind the workload's base URL; may hold a query"
+    )
+    http_method = models.CharField("method", max_length=8, choices=HttpMethod, default=HttpMethod.GET)
+    expected_status = models.CharField(
+        max_length=100, default="200", validators=[statuses], help_text="200, 200-299 or 200,301-308"
+    )
+    body_contains = models.CharField(max_length=300, blank=True, help_text="Text that must occur in the answer")
+    body_json = models.CharField(
+        "JSON condition", max_length=300, blank=True, validators=[json_condition],
+        help_text='Of a JSON answer: $.status == "ok", $.queue.length < 100, or $.items[0] for "is there"',
+    )  # fmt: skip
+    headers_sealed = models.BinaryField(null=True, editable=False)
+    request_body = models.TextField(blank=True, max_length=10_000, help_text="Shown to everyone here: no secrets")
+    timeout_seconds = models.FloatField(
+        "time-out (s)", default=10, validators=[MinValueValidator(MIN_TIMEOUT), MaxValueValidator(MAX_TIMEOUT)]
+    )
+    interval_seconds = models.PositiveIntegerField(
+        "interval (s)", default=60, validators=_positive(least=MIN_INTERVAL, most=MAX_INTERVAL)
+    )
+    slow_ms = models.PositiveIntegerField(
+        "slow from (ms)", default=1000, validators=_positive(most=60_000), help_text="From here on it is degraded"
+    )
+    failures_before_down = models.PositiveSmallIntegerField(
+        default=3, validators=_positive(most=20), help_text="Failures in a row until it counts as failed"
+    )
+    successes_before_up = models.PositiveSmallIntegerField(
+        default=2, validators=_positive(most=20), help_text="Good answers in a row until it is back"
+    )
+    follow_redirects = models.BooleanField(default=True)
+    keep_alive = models.BooleanField(
+        default=False, help_text="Use one connection for many checks: cheaper, but the cost of connecting is not seen"
+    )
+    verify_tls = models.BooleanField("verify certificate", default=True)
+    certificate_warning_days = models.PositiveSmallIntegerField(
+        default=21, validators=_positive(least=0, most=365), help_text="Warn so many days before it expires; 0: never"
+    )
+    certificate_critical_days = models.PositiveSmallIntegerField(default=7, validators=_positive(least=0, most=365))
+    front_end = models.BooleanField(
+        default=False, help_text='Answers the item "front end loading" of a deployment\'s checklist'
+    )
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = EndpointQuerySet.as_manager()
+
+    class Meta:
+        db_table = "endpoints"
+        ordering = ("workload", "name")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("workload", "name"),
+                name="endpoints_workload_name",
+                violation_error_message="This workload already has an endpoint of that name: give it another one.",
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="endpoints_name_given"),
+            models.CheckConstraint(condition=Q(endpoint_path__startswith="/"), name="endpoints_path_starts_with_slash"),
+            models.CheckConstraint(condition=Q(http_method__in=HttpMethod.values), name="endpoints_method_known"),
+            models.CheckConstraint(
+                condition=Q(
+                    interval_seconds__gte=MIN_INTERVAL,
+                    interval_seconds__lte=MAX_INTERVAL,
+                    timeout_seconds__gt=0,
+                    timeout_seconds__lte=F("interval_seconds"),
+                ),
+                name="endpoints_timeout_within_interval",
+                violation_error_message="The time-out must not be longer than the interval.",
+            ),
+            models.CheckConstraint(
+                condition=Q(failures_before_down__gt=0, successes_before_up__gt=0, slow_ms__gt=0),
+                name="endpoints_thresholds_positive",
+            ),
+            models.CheckConstraint(
+                condition=Q(certificate_critical_days__lte=F("certificate_warning_days")),
+                name="endpoints_critical_after_warning",
+                violation_error_message="The critical days must not be more than the warning days.",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.workload}: {self.name}"
+
+    @property
+    def url(self) -> str:
+        """Where it is asked; empty while its workload has no base URL."""
+        return self.workload.base_url.rstrip("/") + self.endpoint_path if self.workload.base_url else ""
+
+
+class DatabaseQuerySet(models.QuerySet["Database"]):
+    def watched(self) -> Self:
+        """Those that are checked."""
+        return self.filter(watch=True)
+
+
 class Database(models.Model):
-    """A database Pulsewatch watches and backs up. Its URLs are write-only: kept sealed, never shown."""
+    """A database Pulsewatch watches and backs up. Its URLs are write-only: kept sealed, never shown.
+
+    A Redis server is one too: it is watched, and never backed up.
+    """
 
     name = models.SlugField(max_length=50, unique=True)
     service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="databases")
@@ -213,8 +357,26 @@ class Database(models.Model):
     max_rate_mb = models.PositiveIntegerField(
         "limit (MB/s)", null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: as fast as it goes"
     )
+    watch = models.BooleanField(default=True, help_text="Connect and ask it something small at every interval")
+    interval_seconds = models.PositiveIntegerField(
+        "interval (s)", default=60, validators=_positive(least=MIN_INTERVAL, most=MAX_INTERVAL)
+    )
+    timeout_seconds = models.FloatField(
+        "time-out (s)", default=5, validators=[MinValueValidator(MIN_TIMEOUT), MaxValueValidator(MAX_TIMEOUT)]
+    )
+    slow_query_ms = models.PositiveIntegerField(
+        "slow from (ms)", default=100, validators=_positive(most=60_000), help_text="A query of the check itself"
+    )
+    failures_before_down = models.PositiveSmallIntegerField(
+        default=3, validators=_positive(most=20), help_text="Failures in a row until it counts as failed"
+    )
+    successes_before_up = models.PositiveSmallIntegerField(
+        default=2, validators=_positive(most=20), help_text="Good answers in a row until it is back"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+
+    objects = DatabaseQuerySet.as_manager()
 
     class Meta:
         db_table = "databases"
@@ -224,6 +386,20 @@ class Database(models.Model):
             models.CheckConstraint(condition=Q(engine__in=DatabaseEngine.values), name="databases_engine_known"),
             models.CheckConstraint(
                 condition=Q(max_rate_mb=None) | Q(max_rate_mb__gt=0), name="databases_rate_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    interval_seconds__gte=MIN_INTERVAL,
+                    interval_seconds__lte=MAX_INTERVAL,
+                    timeout_seconds__gt=0,
+                    timeout_seconds__lte=F("interval_seconds"),
+                ),
+                name="databases_timeout_within_interval",
+                violation_error_message="The time-out must not be longer than the interval.",
+            ),
+            models.CheckConstraint(
+                condition=Q(failures_before_down__gt=0, successes_before_up__gt=0, slow_query_ms__gt=0),
+                name="databases_thresholds_positive",
             ),
         )
 
