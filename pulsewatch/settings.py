@@ -247,6 +247,7 @@ INSTALLED_APPS = [
     "django_prometheus",
     "axes",
     "apps.core",
+    "apps.alerts",
     "apps.inventory",
     "apps.health",
     "apps.backups",

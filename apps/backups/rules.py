@@ -10,9 +10,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import takewhile
 from statistics import median
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+
+from apps.core import zones
 
 ATTEMPTS = 4  # the first one and three retries
 RETRY_DELAY = timedelta(minutes=5)
@@ -81,9 +83,9 @@ class Kept:
 def zone(name: str) -> ZoneInfo:
     """A time zone by its IANA name. Raises BadSchedule."""
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise BadSchedule("There is no such time zone; use an IANA name such as Europe/Berlin or UTC.") from error
+        return zones.zone(name)
+    except zones.UnknownZone as error:
+        raise BadSchedule(str(error)) from error
 
 
 def check_cron(expression: str) -> None:

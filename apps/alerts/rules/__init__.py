@@ -1,0 +1,1 @@
+"""Pure decisions about alerts: neither Django nor a clock of their own."""
