@@ -1,13 +1,12 @@
 """States of databases, backups and restores in the words of the console, and how far something has come."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from apps.backups.choices import BackupStatus, RestoreKind, RestoreStatus
 from apps.backups.models import BackupJob, Restore
 from apps.backups.rules import Standing
 from apps.core import lease
-from apps.core.display import moment, size, span
+from apps.core.display import Progress, moment, size, span
 from apps.inventory.models import Database
 
 WORKER = "celery -A pulsewatch worker -Q long"
@@ -90,16 +89,6 @@ def outcome(row: Restore) -> tuple[str, str, str]:
     if row.status == RestoreStatus.FAILED and row.equal is False:
         return ("differs", "danger", row.first_difference)
     return (row.get_status_display(), STATUS_COLOURS[BackupStatus(row.status)], "")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an open backup or restore has come."""
-
-    headline: str
-    detail: str = ""
-    percent: int | None = None
-    warning: str = ""
 
 
 def progress(row: BackupJob | Restore, now: datetime) -> Progress | None:

@@ -23,6 +23,8 @@ OPERATOR_PERMISSIONS = (
     "backups.hold_backup",
     "builds.change_diagnostic",
     "deployments.rollback_deployment",
+    "deployments.move_deployment",
+    "deployments.tick_deployment",
     "deployments.add_environmentvariablerule",
     "deployments.change_environmentvariablerule",
 )

@@ -1,6 +1,7 @@
 """Figures in the words of the console: sizes, durations, times, badges, links."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.admin.utils import quote
@@ -9,6 +10,16 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something that runs has come. `percent` is None where nobody knows."""
+
+    headline: str
+    detail: str = ""
+    percent: int | None = None
+    warning: str = ""
 
 
 def size(count: int | None) -> str:

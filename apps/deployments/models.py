@@ -139,7 +139,11 @@ class Deployment(models.Model):
         db_table = "deployments"
         ordering = ("-id",)
         default_permissions = ("view",)
-        permissions = (("rollback_deployment", "Can roll a deployment back"),)
+        permissions = (
+            ("rollback_deployment", "Can roll a deployment back"),
+            ("move_deployment", "Can finish, fail or cancel a deployment by hand"),
+            ("tick_deployment", "Can tick items of a deployment's checklist"),
+        )
         indexes = (
             models.Index(fields=("environment", "status"), name="idx_deployments_environment_status"),
             models.Index(fields=("started_at",), name="idx_deployments_started_at"),

@@ -6,14 +6,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.core import audit
-from apps.core.errors import Invalid
-from apps.core.models import MAX_REASON
+from apps.core.errors import Conflict, Invalid
 from apps.core.redaction import redact
 from apps.deployments import checks, records
 from apps.deployments.choices import StepKind
-from apps.deployments.models import Deployment, EnvironmentVariable, EnvironmentVariableRule
+from apps.deployments.models import ChecklistItem, Deployment, EnvironmentVariable, EnvironmentVariableRule
 from apps.deployments.rules import checklist, variables
 from apps.inventory.models import Workload
+
+MAX_NOTE = ChecklistItem._meta.get_field("detail").max_length  # characters
 
 
 def report_variables(
@@ -55,20 +56,28 @@ def report_items(*, deployment: Deployment, reported: Mapping[str, str], actor: 
 
 
 def tick(*, deployment: Deployment, key: str, done: bool, actor: audit.Actor, note: str = "") -> Deployment:
-    """A named person says that a manual item is done, or takes that back."""
+    """A named person says that a manual item is done, or takes that back. Raises Conflict when it is too late."""
     item = checklist.ITEMS.get(key)
     if item is None or not item.manual:
         raise Invalid("Only manual items are ticked by hand.", field="key")
     now = timezone.now()
     state = checklist.PASSED if done else checklist.OPEN
+    note = redact(note.replace("\x00", "").strip())[:MAX_NOTE]
     with transaction.atomic():
         row = records.locked(deployment)
-        note = redact(note.strip())[:MAX_REASON]
+        if late := too_late(row, item):
+            raise Conflict(f"Not ticked: {late}", facts={"legal": []})
         checks.store(row, [checklist.Standing(key, state, note)], by=actor.name, at=now)
         text = f"{item.title}: {'done' if done else 'open again'}{f' ({note})' if note else ''}."
         records.step(row, StepKind.CHECKLIST, text, by=actor.name, at=now)
         records.audit_entry(row, "tick", actor, reason=note, after={"item": key, "done": done})
     return row
+
+
+def too_late(row: Deployment, item: checklist.Item) -> str:
+    """Why an item of this deployment can be ticked no more; empty while it can."""
+    undone = row.rolled_back_by_id is not None
+    return checklist.too_late(item, status=row.status, undone=undone, archived=row.archived)
 
 
 def override(*, deployment: Deployment, keys: Sequence[str], reason: str, actor: audit.Actor) -> Deployment:

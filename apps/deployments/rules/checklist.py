@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from apps.core.errors import Invalid
+from apps.deployments.rules import transitions
 
 BEFORE, AFTER = "before", "after"
 OPEN, PASSED, FAILED, NOT_APPLICABLE = "open", "passed", "failed", "not_applicable"
@@ -64,6 +65,22 @@ def check_reported(key: str, state: str) -> Item:
     if state not in REPORTABLE:
         raise Invalid(f"Report an item as one of {', '.join(REPORTABLE)}.", field="checklist")
     return item
+
+
+def too_late(item: Item, *, status: str, undone: bool, archived: bool) -> str:
+    """Why an item can be ticked no more, in a sentence; empty while it can.
+
+    What is looked at before a deployment is settled while it is open; what is looked at after it, while it stands.
+    """
+    if status in transitions.OPEN:
+        return ""
+    if item.phase == BEFORE:
+        return f"this is looked at before a deployment, and this one has ended as {status}."
+    if status != transitions.COMPLETED:
+        return f"this deployment has ended as {status}; what it brought does not run any more."
+    if undone:
+        return "this deployment was rolled back; what it brought does not run any more."
+    return "this deployment is archived." if archived else ""
 
 
 def blockers(standings: Iterable[Standing], *, phase: str, strict: bool = False,

@@ -53,3 +53,18 @@ def test_ci_reports_only_what_is_its_to_say(key, state):
 @given(st.sampled_from([item for item in ITEMS.values() if item.reported]), st.sampled_from(checklist.REPORTABLE))
 def test_ci_reports_how_its_items_went(item, state):
     assert checklist.check_reported(item.key, state) is item
+
+
+@given(
+    st.sampled_from(list(ITEMS.values())),
+    st.sampled_from(["queued", "in_progress", "completed", "failed", "cancelled", "rolled_back"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_an_item_is_ticked_while_what_it_is_about_can_be_looked_at(item, status, undone, archived):
+    refusal = checklist.too_late(item, status=status, undone=undone, archived=archived)
+
+    opened = status in ("queued", "in_progress")
+    stands = item.phase == AFTER and status == "completed" and not undone and not archived
+    assert (refusal == "") == (opened or stands)
+    assert not refusal or refusal.endswith(".")

@@ -1,4 +1,4 @@
-// Keeps the state of something that runs up to date: fetches its part of the page every two seconds, and loads the
+// Keeps the state of something that runs up to date: fetches the live parts of the page every two seconds, and loads the
 // whole page once when it has ended. Without scripts the page refreshes itself as a whole (see detail.html).
 "use strict";
 
@@ -13,9 +13,12 @@ const refresh = async (live) => {
   }
   const note = document.getElementById("live-note");
   if (answer?.ok) {
-    live.innerHTML = await answer.text();
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      part.innerHTML = fresh.querySelector(`[data-live="${part.dataset.live}"]`)?.innerHTML ?? part.innerHTML;
+    }
     note.hidden = true;
-    if (live.querySelector("[data-ended]")) {
+    if (fresh.querySelector("[data-ended]")) {
       window.location.reload();
       return;
     }
