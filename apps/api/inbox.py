@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 
 from apps.api import reports
 from apps.api.choices import DeliveryOutcome
@@ -56,7 +56,18 @@ def receive(
             if row.outcome != DeliveryOutcome.PENDING:
                 row.outcome, row.content, row.attempts = DeliveryOutcome.PENDING, _packed(found), 0
                 row.save(update_fields=["outcome", "content", "attempts"])
-    applied = apply(row.pk)
+    try:
+        applied = apply(row.pk)
+    except (OperationalError, IntegrityError):
+        # It is stored and will be applied; the sender, who asks only once, must not be told that it failed.
+        logger.warning(
+            "Delivery %s waits: other writes were in the way",
+            row.delivery_id,
+            exc_info=True,
+            extra={"event": "webhook_pending", "event_type": "deployment"},
+        )
+        wake("api.apply_delivery", str(row.pk))
+        return WebhookDelivery.objects.get(pk=row.pk), True
     return (applied, True) if applied else (WebhookDelivery.objects.get(pk=row.pk), False)
 
 

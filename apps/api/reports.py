@@ -37,13 +37,20 @@ def act(event: Event, *, actor: Actor) -> Result:
 
 
 def _end_run(run: RunEnded, actor: Actor) -> Result:
-    """End what a CI run has started through the API and left open. What was observed has reports of its own."""
+    """End all that a CI run has started through the API and left open. What was observed has reports of its own."""
     found = Deployment.objects.open().filter(
         github_run_id=run.run_id, observed=False, workload__service__in=_services(run.repository)
     )
-    row = found.newest_first().first()
-    if row is None:
+    results = [_end(row, run, actor) for row in found.newest_first()]
+    if not results:
         return Result(DeliveryOutcome.IGNORED, f"No open deployment was started by run {run.run_id}.")
+    ended = [result for result in results if result.outcome == DeliveryOutcome.APPLIED]
+    if len(ended) < 2:
+        return (ended or results)[0]
+    return Result(DeliveryOutcome.APPLIED, f"{run.detail} {len(ended)} deployments were open.", ended[0].deployment_id)
+
+
+def _end(row: Deployment, run: RunEnded, actor: Actor) -> Result:
     if Gate.objects.filter(pk=row.pk).exists():
         return Result(DeliveryOutcome.IGNORED, f"The gate of {row.pk} decides, whatever else the run has done.", row.pk)
     if row.status == DeploymentStatus.QUEUED:
@@ -89,6 +96,8 @@ def _services(repository: str) -> list[Service]:
 
 
 def _observe(report: Report, workload: Workload, actor: Actor) -> Result:
+    # One report on a workload after the other: they come in bursts, and two about one deployment would both make it.
+    Workload.objects.select_for_update().get(pk=workload.pk)
     row = observe(
         workload=workload,
         external_id=report.external_id,

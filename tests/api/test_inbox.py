@@ -154,6 +154,16 @@ def test_a_ci_job_that_died_leaves_no_deployment_open(shop, conclusion):
     assert started(shop).status == "in_progress"  # the change lock is free
 
 
+def test_a_run_that_died_leaves_none_of_its_deployments_open(shop):
+    rows = [started(shop), started(WorkloadFactory(service=shop.service, environment="staging"), status="queued")]
+
+    delivery = ended("cancelled")
+
+    assert [Deployment.objects.get(pk=row.pk).status for row in rows] == ["failed", "cancelled"]
+    assert delivery.outcome == "applied"
+    assert "2 deployments" in delivery.detail
+
+
 def test_a_ci_job_that_forgot_to_finish_lets_the_gate_begin(shop):
     row = started(shop)
 

@@ -87,6 +87,23 @@ def test_what_no_webhook_told_of_is_recorded(github: Receiver):
     assert WebhookDelivery.objects.count() == Deployment.objects.count() == 2
 
 
+def test_the_older_ones_are_recorded_first_as_webhooks_would_have_told(github: Receiver):
+    github.starts_over(listed(deployment(3), deployment(2)), listed(state(30, "success")), Reply(404), listed())
+
+    with pytest.raises(CommandError):
+        reconcile()
+    assert [row.external_id[-1] for row in Deployment.objects.all()] == ["3"]  # found before the trouble began
+
+    Deployment.objects.all().delete()
+    WebhookDelivery.objects.all().delete()
+    github.starts_over(
+        listed(deployment(3), deployment(2)), listed(state(30, "success")), listed(state(29, "success")), listed()
+    )
+    reconcile()
+    told = WebhookDelivery.objects.order_by("pk").values_list("delivery_id", flat=True)
+    assert [key.split(":")[-2] for key in told] == ["2", "3"]
+
+
 @pytest.mark.parametrize(
     ("reply", "why"),
     [

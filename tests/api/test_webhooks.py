@@ -5,13 +5,14 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 
+from apps.api import inbox, reports
 from apps.api.models import WebhookDelivery
 from apps.deployments.models import Deployment
 from apps.deployments.sources.signatures import Check
-from tests.deployments.sources.payloads import DEPLOYMENT, PING, STATUS, ZEABUR, changed
+from tests.deployments.sources.payloads import PING, STATUS, ZEABUR, changed
 from tests.factories import ServiceFactory, WorkloadFactory
 
 SECRET = "a-secret-of-the-test-7c41f0"
@@ -166,23 +167,59 @@ def test_zeabur_without_an_id_is_known_by_what_it_says(shop):
     assert send({**payload, "status": "CRASHED"}, path=ZEABUR_PATH).json()["duplicate"] is False
 
 
-@pytest.mark.django_db(transaction=True)
-def test_two_identical_deliveries_at_once_are_applied_once(shop):
-    start, answers = threading.Barrier(4), []
+def deliver_at_once(deliveries: list[tuple[str, Any]]) -> list[Any]:
+    """The answers to deliveries that all arrive at the same moment."""
+    start, answers = threading.Barrier(len(deliveries)), []
 
-    def deliver() -> None:
+    def deliver(delivery: str, payload: Any) -> None:
         try:
             start.wait()
-            answers.append(send(DEPLOYMENT, event="deployment"))
+            answers.append(send(payload, delivery=delivery))
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=deliver) for _ in range(4)]
+    threads = [threading.Thread(target=deliver, args=each) for each in deliveries]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return answers
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_identical_deliveries_at_once_are_applied_once(shop):
+    answers = deliver_at_once([("d-1", STATUS)] * 4)
 
     assert [answer.status_code for answer in answers] == [202] * 4
     assert WebhookDelivery.objects.get().outcome == "applied"
     assert Deployment.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deliveries_about_one_workload_that_arrive_at_once_are_all_applied(shop):
+    states = ("pending", "in_progress", "success")
+    about_one = [(f"one-{n}", changed(STATUS, deployment_status__state=states[n % 3])) for n in range(6)]
+    about_others = [(f"other-{n}", changed(STATUS, deployment__id=n + 1)) for n in range(6)]
+
+    answers = deliver_at_once(about_one + about_others)
+
+    assert [(answer.status_code, answer.json()["outcome"]) for answer in answers] == [(202, "applied")] * 12
+    assert Deployment.objects.count() == 7
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_delivery_that_is_stored_while_the_database_is_busy_is_pending(shop, monkeypatch):
+    woken = []
+    monkeypatch.setattr(inbox, "wake", lambda task, key, **_: woken.append((task, key)))
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(reports, "act", busy)
+        answer = send(STATUS)
+
+    assert (answer.status_code, answer.json()["outcome"]) == (202, "pending")
+    row = WebhookDelivery.objects.get()
+    assert woken == [("api.apply_delivery", str(row.pk))]
+    assert inbox.apply(row.pk).outcome == "applied"

@@ -66,9 +66,14 @@ def is_late(status: str, reported: str) -> bool:
     return _PROGRESS[reported] <= _PROGRESS[status]
 
 
+def is_semantic(text: str) -> bool:
+    """Whether it is a semantic version, with or without v, that can be kept."""
+    return len(text) <= MAX_VERSION and _SEMVER.fullmatch(text) is not None
+
+
 def check_version(text: str) -> str:
     """The version as given. Raises Invalid unless it is a semantic version or a commit."""
-    if len(text) > MAX_VERSION or not (_SEMVER.fullmatch(text) or _HEX.fullmatch(text)):
+    if not is_semantic(text) and not _HEX.fullmatch(text):
         raise Invalid(
             f"Give a semantic version such as v1.2.3, or a commit of 7 to 40 hexadecimal digits "
             f"(at most {MAX_VERSION} characters).",

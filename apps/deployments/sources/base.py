@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from apps.deployments.rules.transitions import is_semantic
 from apps.inventory.rules import http_url_fault
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED = "queued", "in_progress", "completed", "failed", "cancelled"
@@ -27,7 +28,6 @@ ENVIRONMENTS = {
 }
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,40}")
-_VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?", re.ASCII)
 # Git's addresses: https://host/owner/name.git, ssh://git@host:22/owner/name, git@host:owner/name.git
 _ADDRESS = re.compile(
     r"(?:[a-z][a-z+]*://(?:[^/@\s]*@)?(?P<host>[^/:\s]+|\[[^\]\s]*\])(?::\d+)?/|(?:[^/@:\s]+@)(?P<scp>[^/:\s]+):/?)"
@@ -102,12 +102,9 @@ def environment_of(name: str, known: Mapping[str, str]) -> str:
 
 
 def version_of(ref: str, commit_sha: str, named: str = "") -> str:
-    """The version: what the sender names, else the tag, else the commit."""
+    """The version: what the sender names, else the tag, else the commit. One that is not semantic is none of ours."""
     tag = ref.removeprefix("refs/tags/")
-    for text in (named, tag):
-        if len(text) <= MAX_VERSION and _VERSION.fullmatch(text):
-            return text
-    return commit_sha
+    return next(filter(is_semantic, (named, tag)), commit_sha)
 
 
 def mapping(value: object) -> Mapping[str, Any]:

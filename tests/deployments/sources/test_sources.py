@@ -254,6 +254,7 @@ def test_a_name_of_ones_own_comes_first():
         ("v1.4.3", "", "v1.4.3"), ("refs/tags/1.4.3-rc.1", "", "1.4.3-rc.1"), ("main", "", SHA),
         ("main", "v2.0.0", "v2.0.0"),
         ("main", "latest", SHA), ("v1.0.0-" + "x" * 80, "", SHA), ("v1", "", SHA),
+        ("v2024.01.15", "", SHA), ("1.2.3-rc..1", "2024.01.15", SHA), ("1.2.3", "01.2.3", "1.2.3"),  # no semantic ones
     ],
 )  # fmt: skip
 def test_the_version_is_named_or_the_tag_or_the_commit(ref: str, named: str, version: str):
