@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from math import isfinite
 from urllib.parse import urlsplit
 
 # Git's own forms: git@host:owner/name.git and ssh://git@host:22/owner/name.git
@@ -140,6 +141,8 @@ def _literal(text: str) -> str | int | float | bool | None:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise ValueError(f"The JSON condition needs a JSON value here, {_EXAMPLE}; texts stand in quotes.") from None
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("The JSON condition compares with a number that is too large.")
     if isinstance(value, dict | list):
         raise ValueError("The JSON condition compares with a text, a number, true, false or null only.")
     return value  # type: ignore[no-any-return]  # json.loads gives nothing else

@@ -1,0 +1,64 @@
+"""Which addresses requests of our own may reach.
+
+People register URLs, and Pulsewatch asks them from inside the network: without a bound, whoever may add an endpoint
+could read the cloud's metadata service through it. The address is judged when the socket for it is made, so a name that
+answers differently the second time, an address written as one number, and every hop of a redirect are covered.
+"""
+
+import socket
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+# Metadata services outside the link-local ranges: Amazon's over IPv6, Alibaba's, Oracle's and Azure's.
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
+# IPv6 that carries an IPv4 address: translated by the network (NAT64), compatible, 6to4 and Teredo.
+_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+_COMPATIBLE = ip_network("::/96")
+
+
+class Forbidden(OSError):
+    """The address is none that may be reached. The text says which kind of address it is, in half a sentence."""
+
+
+@lru_cache(maxsize=4096)
+def address_fault(address: str, *, allow_loopback: bool) -> str:
+    """Why an IP address may not be reached, in half a sentence, or an empty text."""
+    try:
+        number = ip_address(address.partition("%")[0])  # without the interface of a link-local address
+    except ValueError:
+        return "is no IP address"
+    for form in (number, *_carried(number)):
+        if not allow_loopback and (form.is_loopback or form.is_unspecified):
+            return "is an address of Pulsewatch's own machine, which only PROBE_ALLOW_LOOPBACK=true lets it ask"
+        if form.is_link_local or form in _METADATA:
+            return "is a link-local or metadata address, which is never asked"
+        if form.is_multicast or (form.version == 4 and form.is_reserved):
+            return "is a multicast or reserved address, which is never asked"
+    return ""
+
+
+def _carried(number: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses that an IPv6 address stands for."""
+    if isinstance(number, IPv4Address):
+        return ()
+    found = [number.ipv4_mapped, number.sixtofour, *(number.teredo or ())]
+    if any(number in network for network in _NAT64) or (number in _COMPATIBLE and int(number) > 0xFFFF):
+        found.append(IPv4Address(int(number) & 0xFFFFFFFF))
+    return tuple(form for form in found if form is not None)
+
+
+def guarded_socket(*, allow_loopback: bool, always: frozenset[str] = frozenset()) -> Callable[[Any], socket.socket]:
+    """What makes the sockets of an aiohttp connector (`socket_factory`): raises Forbidden for what may not be reached.
+
+    `always` are IP addresses that may be reached nevertheless.
+    """
+
+    def make(info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, place = info
+        if place[0] not in always and (fault := address_fault(place[0], allow_loopback=allow_loopback)):
+            raise Forbidden(fault)
+        return socket.socket(family, kind, protocol)
+
+    return make
