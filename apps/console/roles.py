@@ -8,11 +8,13 @@ from django.db.models import Q
 
 from apps.core import audit
 
-READABLE_APPS = ("core", "inventory", "health", "backups", "builds", "deployments")
+READABLE_APPS = ("core", "inventory", "health", "backups", "builds", "deployments", "console")
 OPERATED_APPS = ("inventory",)
 # Beyond what the apps' tables say: acting on the world. What loses data for good (a restore over a database, lifting a
 # legal hold) is for administrators, and for those to whom one of them gives that permission by name.
 OPERATOR_PERMISSIONS = (
+    "console.add_note",
+    "console.delete_note",
     "core.change_stopswitch",
     "backups.change_backupplan",
     "backups.run_backup",
