@@ -1,8 +1,11 @@
-"""What a worker needs of a workload: the platform it runs on, with its secret unsealed."""
+"""What a worker needs unsealed: the platform of a workload with its secret, the headers of an endpoint."""
+
+import json
+from urllib.parse import urlsplit
 
 from apps.core import vault
-from apps.core.errors import KeyUnknown, Tampered
-from apps.inventory.models import Workload
+from apps.core.errors import Invalid, KeyUnknown, Tampered
+from apps.inventory.models import Endpoint, Workload
 from apps.inventory.platforms import platform_for
 from apps.inventory.platforms.base import Platform, PlatformError
 
@@ -28,3 +31,24 @@ def unseal_secret(workload: Workload) -> str:
 def secret_purpose(workload: Workload) -> str:
     """What the secret is sealed for: this row and nothing else."""
     return f"workload:{workload.pk}:platform_secret"
+
+
+def headers_of(endpoint: Endpoint) -> dict[str, str]:
+    """The headers a check sends. Raises Invalid when they cannot be unsealed, or were given for another address."""
+    if not endpoint.headers_sealed:
+        return {}
+    try:
+        found: dict[str, str] = json.loads(vault.unseal(endpoint.headers_sealed, purpose=headers_purpose(endpoint)))
+    except (KeyUnknown, Tampered) as error:
+        raise Invalid(
+            "The headers were given for another base URL of the workload, or under another BACKUP_KEYSET: enter them "
+            "again.",
+            field="headers",
+        ) from error
+    return found
+
+
+def headers_purpose(endpoint: Endpoint) -> str:
+    """What headers are sealed for: this endpoint while it is asked at this scheme, host and port."""
+    where = urlsplit(endpoint.workload.base_url)
+    return f"endpoint:{endpoint.pk}:headers:{where.scheme}://{where.netloc.lower()}"

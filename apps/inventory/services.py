@@ -12,16 +12,16 @@ from apps.core import audit, vault
 from apps.core.choices import Environment
 from apps.core.errors import Conflict, Invalid
 from apps.inventory.choices import MetricsPreset, Platform
-from apps.inventory.models import OWN_SERVICE, Instance, Service, Workload
+from apps.inventory.models import OWN_SERVICE, Endpoint, Instance, Service, Workload
 from apps.inventory.platforms import check_settings, destination, takes_secret
 from apps.inventory.runner import secret_purpose, unseal_secret
 
-Row = TypeVar("Row", Service, Workload, Instance)
+Row = TypeVar("Row", Service, Workload, Instance, Endpoint)
 
 
-def subject(row: Service | Workload | Instance) -> str:
+def subject(row: Service | Workload | Instance | Endpoint) -> str:
     """The row's name in the audit trail, such as `workload:app/production`."""
-    key = row.pk if isinstance(row, Instance) else str(row)
+    key = row.pk if isinstance(row, Instance | Endpoint) else str(row)
     return f"{row._meta.model_name}:{key}"
 
 
@@ -37,13 +37,11 @@ def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
     try:
         row.full_clean()
     except ValidationError as error:
-        raise _invalid(error) from error
+        raise invalid(error) from error
     stored = None if adding else type(row)._default_manager.select_for_update().get(pk=row.pk)
     before = _state(stored) if stored else {}
-    if isinstance(row, Workload) and before and row.instances.exists():
-        for name in ("service", "environment"):
-            if before[name] != _state(row)[name]:
-                raise Invalid("A workload with instances stays what it is: add another workload.", field=name)
+    if before:
+        _refuse_moving(row, before)
     if isinstance(row, Workload):
         row.platform_secret_sealed = stored.platform_secret_sealed if isinstance(stored, Workload) else None
     if adding:
@@ -135,6 +133,16 @@ def ensure_own_instance(*, instance_id: str, url: str, environment: str) -> Inst
         return save(Instance(name=instance_id, workload=workload, url=url), actor=actor)
 
 
+def _refuse_moving(row: Row, before: dict[str, Any]) -> None:
+    """History hangs on what a row belongs to."""
+    if isinstance(row, Workload) and row.instances.exists():
+        for name in ("service", "environment"):
+            if before[name] != _state(row)[name]:
+                raise Invalid("A workload with instances stays what it is: add another workload.", field=name)
+    if isinstance(row, Endpoint) and before["workload"] != row.workload_id:
+        raise Invalid("An endpoint stays with its workload: add another endpoint.", field="workload")
+
+
 def _keep_secret(row: Workload, stored: Workload | None, given: str, actor: audit.Actor) -> None:
     """Check the platform's settings and keep its secret, sealed for this row. Nobody is ever shown it again."""
     kind, settings, held = row.platform, row.platform_settings, row.platform_secret_sealed
@@ -218,6 +226,7 @@ def _state(row: models.Model) -> dict[str, Any]:
     return model_to_dict(row)
 
 
-def _invalid(error: ValidationError) -> Invalid:
+def invalid(error: ValidationError) -> Invalid:
+    """The first fault that validation found, in our own words for it."""
     field, messages = next(iter(error.message_dict.items()))
     return Invalid(messages[0], field="" if field == "__all__" else field)
