@@ -1,4 +1,4 @@
-"""The overview: every instance's newest sample and every database's backups, the worst first."""
+"""The overview: what every workload runs, every instance's newest sample, every database's backups; the worst first."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from django.utils import timezone
 from apps.backups.display import STANDING_COLOURS
 from apps.backups.recovery import kit_missing
 from apps.backups.standing import State, states, worst_first
+from apps.console.rollout import rollouts
 from apps.core.choices import Environment
 from apps.core.display import moment, span
 from apps.health.admin import STATUS_LABELS, reason_text
@@ -26,22 +27,31 @@ READ = 500  # of each at most
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Unfold's dashboard callback: adds `environments`, each with its instances and its databases."""
+    """Unfold's dashboard callback: adds `environments`, each with its workloads, instances and databases."""
     may_see_health = request.user.has_perm("health.view_healthcheck")
     may_see_backups = request.user.has_perm("inventory.view_database")
+    may_see_deployments = request.user.has_perm("deployments.view_deployment")
     context["environments"] = None
-    if not may_see_health and not may_see_backups:
+    if not (may_see_health or may_see_backups or may_see_deployments):
         return context
+    deployed = rollouts(timezone.now()) if may_see_deployments else {}
     instances = _instances() if may_see_health else {}
     databases = _databases() if may_see_backups else {}
     verified = any(state.verified for group in databases.values() for state in group)
     context["kit_missing"] = kit_missing() if verified else ""
     context["headers"] = ("Status", "Service", "Instance", "Response", "CPU", "Memory", "Version", "Sampled", "Why")
+    context["rollout_headers"] = ("Deployments", "Service", "Version", "Since", "By", "Under way", "Last failed")
     context["backup_headers"] = ("Backups", "Database", "Newest verified", "Last drill", "Restore time", "Next backup")
     context["environments"] = [
-        {"name": name, **_health(instances.get(name, [])), **_backups(databases.get(name, []))}
+        {
+            "name": name,
+            "rollouts": deployed.get(name, [])[:SHOWN],
+            "more_rollouts": max(0, len(deployed.get(name, [])) - SHOWN),
+            **_health(instances.get(name, [])),
+            **_backups(databases.get(name, [])),
+        }
         for name in _MOST_PRECIOUS_FIRST
-        if name in instances or name in databases
+        if name in instances or name in databases or name in deployed
     ]
     return context
 

@@ -7,6 +7,9 @@ from django.http import HttpRequest
 from django.urls import reverse_lazy
 
 _COLOURS = {"production": "danger", "staging": "warning", "development": "info"}
+_DEPLOYMENTS = reverse_lazy("admin:deployments_deployment_changelist")
+_DORA = reverse_lazy("admin:deployments_deployment_dora")
+_VIEW_DEPLOYMENT = "deployments.view_deployment"
 
 
 def environment_label(request: HttpRequest) -> list[str]:
@@ -51,9 +54,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "Deployments",
             "separator": True,
             "items": [
-                _item(
-                    "Deployments", "rocket_launch", "deployments_deployment_changelist", "deployments.view_deployment"
-                ),
+                {
+                    **_item("Deployments", "rocket_launch", "deployments_deployment_changelist", _VIEW_DEPLOYMENT),
+                    # Not on the page of the figures, whose address begins with that of the list.
+                    "active": lambda request: str(_DEPLOYMENTS) in request.path and str(_DORA) not in request.path,
+                },
+                _item("DORA", "monitoring", "deployments_deployment_dora", _VIEW_DEPLOYMENT),
                 _item(
                     "Variable rules",
                     "rule_settings",
@@ -95,6 +101,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Users", "person", "auth_user_changelist", "auth.view_user"),
                 _item("Groups", "group", "auth_group_changelist", "auth.view_group"),
                 _item("API tokens", "key", "api_apitoken_changelist", "api.view_apitoken"),
+                {"title": "API", "icon": "api", "link": reverse_lazy("api-v1:openapi-view")},
             ],
         },
     ]

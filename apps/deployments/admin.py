@@ -1,11 +1,13 @@
 """Deployments with what happened to each and what people may do about it, DORA's figures, and rules for variables."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -15,7 +17,7 @@ from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
 from apps.core.display import badge, badges, span
 from apps.core.pages import DetailAdmin
-from apps.deployments import actions, details, preparation
+from apps.deployments import actions, dashboard, details, preparation
 from apps.deployments.display import remarks, status_label, verdict_label
 from apps.deployments.models import ARCHIVED_AFTER, Deployment, EnvironmentVariableRule
 
@@ -75,6 +77,11 @@ class DeploymentAdmin(DetailAdmin):
         # Services and gates in queries of their own: joined, the database would begin with them and sort all there is.
         rows = super().get_queryset(request).prefetch_related("service", "gate")
         return rows.defer("commit_message", "error_message")
+
+    def get_urls(self) -> list[URLPattern]:
+        """The page of DORA's figures, before Django's own, which would take it for a key."""
+        dora = self.admin_site.admin_view(partial(dashboard.page, self))
+        return [path("dora/", dora, name="deployments_deployment_dora"), *super().get_urls()]
 
     @admin.display(description="version")
     def what(self, row: Deployment) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections
@@ -13,14 +14,24 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.console.roles import ensure_groups
+from apps.core import ids
 from apps.core.audit import Actor
 from apps.core.errors import Conflict, Invalid
 from apps.core.models import AuditEntry, StopSwitch
 from apps.core.services import set_stop_switch
+from apps.deployments.models import Deployment
+from apps.deployments.services import start_deployment
 from apps.health.models import HealthCheck
 from apps.inventory import services
-from apps.inventory.models import Instance, Service
-from tests.factories import HealthCheckFactory, InstanceFactory, ServiceFactory, UserFactory, WorkloadFactory
+from apps.inventory.models import Instance, Service, Workload
+from tests.factories import (
+    DeploymentFactory,
+    HealthCheckFactory,
+    InstanceFactory,
+    ServiceFactory,
+    UserFactory,
+    WorkloadFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -31,11 +42,23 @@ LISTS = [
     "admin:inventory_service_changelist",
     "admin:inventory_workload_changelist",
     "admin:inventory_instance_changelist",
+    "admin:deployments_deployment_changelist",
+    "admin:deployments_deployment_dora",
     "admin:builds_build_changelist",
     "admin:builds_diagnostic_changelist",
     "admin:core_stopswitch_changelist",
     "admin:core_auditentry_changelist",
 ]
+
+
+def deploy(workload: Workload, **facts: object) -> Deployment:
+    """A deployment of a minute ago, which is what the workload runs unless it failed."""
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    pk = f"{ids.timestamped('deploy', began)}_{ids.suffix(4)}"
+    row = DeploymentFactory(**{"workload": workload, "id": pk, "started_at": began, **facts})
+    if row.status == "completed":
+        Workload.objects.filter(pk=workload.pk).update(current_deployment_id=row.pk)
+    return row
 
 
 @pytest.fixture
@@ -252,10 +275,11 @@ def test_pages_take_as_many_queries_for_thirty_rows_as_for_one(sign_in, page, dj
     for _ in range(30):
         instance = InstanceFactory(workload=WorkloadFactory(service=ServiceFactory()))
         HealthCheckFactory(instance=instance)
+        deploy(instance.workload)
     for n in range(30):
         set_stop_switch(on=bool(n % 2), reason="x", actor=Actor.automation("test"))
 
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(11):
         assert client.get(reverse(page)).status_code == 200
 
 
@@ -283,6 +307,52 @@ def test_the_overview_shows_the_worst_first_and_why(sign_in):
     assert text.index(">ill<") < text.index("silent") < text.index(">well<")
     assert "error rate: 0.25 (limit 0.05)" in text
     assert "no sample yet" in text
+
+
+def test_the_overview_says_what_each_workload_runs_and_what_is_under_way(sign_in):
+    well, ill, busy = (WorkloadFactory(service=ServiceFactory(slug=slug)) for slug in ("well", "ill", "busy"))
+    deploy(well, version="v1.0.1", triggered_by="<b>ana</b>")
+    deploy(ill, version="v2.0.1")
+    bad = deploy(ill, version="v2.0.2", status="failed", id="deploy_99990101_000000")
+    running = start_deployment(
+        workload=busy, version="v3.0.1", commit_sha="abcdef0", triggered_by="mario", actor=Actor.automation("ci"),
+        override_reason="no instance yet",
+    )  # fmt: skip
+    WorkloadFactory(service=ServiceFactory(slug="never"))
+
+    text = sign_in("viewer").get(reverse("admin:index")).content.decode()
+
+    rows = text[text.index("data-rollouts") :].split("<tr")[2:5]
+    assert ["ill" in rows[0], "busy" in rows[1], "well" in rows[2]] == [True] * 3
+    assert "the last one failed" in rows[0]
+    assert reverse("admin:deployments_deployment_change", args=[quote(bad.pk)]) in rows[0]
+    assert "mario holds the lock" in rows[1]
+    assert reverse("admin:deployments_deployment_change", args=[quote(running.pk)]) in rows[1]
+    assert "never brought out" in rows[1]
+    assert "v1.0.1" in rows[2]
+    assert "<b>ana" not in text
+
+
+def test_the_figures_of_delivery_are_shown_with_what_they_are_made_of(sign_in):
+    client, page = sign_in("viewer"), reverse("admin:deployments_deployment_dora")
+    assert "Nothing was deployed yet" in client.get(page).content.decode()
+    workload = WorkloadFactory(service=ServiceFactory(slug="store"))
+    now = datetime.now(UTC)
+    for n in range(23):
+        began = now - timedelta(days=1, hours=n)
+        DeploymentFactory(
+            workload=workload, started_at=began, committed_at=began - timedelta(hours=2),
+            status="failed" if n in (3, 7, 8, 20) else "completed",
+        )  # fmt: skip
+    DeploymentFactory(workload=WorkloadFactory(service=ServiceFactory(slug="old")), started_at=now - timedelta(days=99))
+
+    text = client.get(page).content.decode()
+
+    for words in ("17.4 %", "4 of 23", "4.4 a week", "19 in 30 days", "2 h 1 min", "23 deployments, 4 failed"):
+        assert words in text, words
+    assert "No deployment has ended in the last 90 days." in text
+    assert "#/Deployments/dora_figures" in text
+    assert client.get("/api/v1/openapi.json").json()["paths"]["/api/v1/dora"]["get"]["operationId"] == "dora_figures"
 
 
 def test_an_instance_that_fell_silent_is_not_shown_as_healthy(sign_in):

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 WINDOWS = (30, 90)  # days
+WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,15 @@ class Figures:
     time_to_restore_seconds: float | None  # median, failure to the next success
 
 
+@dataclass(frozen=True, slots=True)
+class Week:
+    """How many deployments ended in the seven days from `since` on, and how many of them turned out bad."""
+
+    since: datetime
+    deployments: int
+    failed: int
+
+
 def measure(outcomes: Sequence[Outcome], *, days: int, now: datetime) -> Figures:
     """The figures of one workload over the last `days` days. A failure that is not restored yet has no time."""
     since = now - timedelta(days=days)
@@ -60,6 +70,17 @@ def measure(outcomes: Sequence[Outcome], *, days: int, now: datetime) -> Figures
         change_failure_rate=len(failed) / len(changes) if changes else None,
         time_to_restore_seconds=median(restores) if restores else None,
     )
+
+
+def by_week(outcomes: Sequence[Outcome], *, weeks: int, now: datetime) -> tuple[Week, ...]:
+    """Deployments of the last weeks, the oldest first; the newest week ends now. Rollbacks are no deployments."""
+    found = []
+    for number in range(weeks, 0, -1):
+        since = now - number * WEEK
+        inside = [row for row in outcomes if since < row.ended_at <= since + WEEK and not row.rollback]
+        failed = sum(row.failed_at is not None for row in inside)
+        found.append(Week(since, len(inside), failed))
+    return tuple(found)
 
 
 def _restores(inside: Sequence[Outcome]) -> list[float]:

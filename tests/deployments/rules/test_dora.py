@@ -66,3 +66,16 @@ def test_order_does_not_matter_and_shares_stay_shares(made, chance):
     assert dora.measure(rows, days=30, now=NOW) == found
     assert found.change_failure_rate is None or 0 <= found.change_failure_rate <= 1
     assert found.time_to_restore_seconds is None or found.time_to_restore_seconds > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 24 * 7 * 14), st.booleans(), st.booleans()), max_size=40))
+def test_every_deployment_of_the_last_weeks_is_in_one_week(made):
+    rows = [Outcome(ago(h), failed_at=ago(h) if bad else None, rollback=back) for h, bad, back in made]
+
+    weeks = dora.by_week(rows, weeks=13, now=NOW)
+
+    inside = [row for row in rows if row.ended_at > NOW - 13 * dora.WEEK and not row.rollback]
+    assert sum(week.deployments for week in weeks) == len(inside)
+    assert sum(week.failed for week in weeks) == sum(row.failed_at is not None for row in inside)
+    assert [week.since for week in weeks] == sorted(week.since for week in weeks)
+    assert len(weeks) == 13
