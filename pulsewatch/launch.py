@@ -71,6 +71,7 @@ def main() -> int:
     check_port(settings.HOST, settings.PORT)
     prepare_database()
     ensure_admin(password)
+    register_itself()
     if settings.EMBEDDED_SOCKET:
         broker = valkey.start(settings.EMBEDDED_SOCKET, *leash("TERM"))
         valkey.wait_for(broker, settings.EMBEDDED_SOCKET)
@@ -179,6 +180,19 @@ def ensure_admin(password: str) -> None:
         return  # another console on this database was faster
     if not password:
         say(f"Sign in as {ADMIN} with the password {new} (shown this once only; change it after signing in)")
+
+
+def register_itself() -> None:
+    """Make this console an instance of service `pulsewatch`, so that CI can name it before the first minute is over."""
+    from apps.core.errors import PulsewatchError
+    from apps.inventory.services import ensure_own_instance  # models can be imported once Django is set up
+
+    try:
+        ensure_own_instance(instance_id=settings.INSTANCE_ID, url=settings.SELF_URL, environment=settings.ENVIRONMENT)
+    except (PulsewatchError, IntegrityError):
+        pass  # the first sample tries again, and logs what is wrong
+    finally:
+        connections.close_all()
 
 
 # --- Once everything is started ---------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from apps.inventory.models import Service, Workload
 
 OPEN = (DeploymentStatus.QUEUED, DeploymentStatus.IN_PROGRESS)
 ARCHIVED_AFTER = timedelta(days=90)
+# A worker that asks a platform records within this time how it ended, or is dead: all attempts together take 60 s.
+ASKING = timedelta(seconds=90)
 GOOD = (DeploymentStatus.COMPLETED, DeploymentStatus.ROLLED_BACK)
 
 
@@ -40,6 +42,11 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def overdue(self, now: datetime) -> Self:
         """Left open by whoever started them; those whose gate runs are the gate's."""
         return self.open().filter(open_until__lte=now, gate=None)
+
+    def rollbacks_due(self, now: datetime) -> Self:
+        """Rollbacks that wait for a worker, or whose worker has died: `updated_at` is when it took them."""
+        left = Q(status=DeploymentStatus.IN_PROGRESS, updated_at__lte=now - ASKING)
+        return self.filter(Q(status=DeploymentStatus.QUEUED) | left, kind=DeploymentKind.ROLLBACK)
 
     def old(self, now: datetime) -> Self:
         """Those recorded more than 90 days ago: what is archived is among them."""

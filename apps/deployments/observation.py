@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.core import audit
@@ -145,6 +146,7 @@ def _move(
 
 
 def _superseded(row: Deployment) -> bool:
-    """Whether something that began later has been brought out already."""
-    later = Deployment.objects.good().filter(workload=row.workload_id, started_at__gt=row.started_at)
-    return later.exclude(pk=row.pk).exists()
+    """Whether something that began later has been brought out already. Times others tell have whole seconds only."""
+    same_second = Q(started_at=row.started_at, id__gt=row.pk)
+    later = Deployment.objects.good().filter(Q(started_at__gt=row.started_at) | same_second)
+    return later.filter(workload=row.workload_id).exclude(pk=row.pk).exists()

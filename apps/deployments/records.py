@@ -58,11 +58,13 @@ def audit_entry(
 def insert(row: Deployment, *, now: datetime, lock_of: str | None = None) -> Deployment:
     """Store a new record under the first free id of this second and take its workload's change lock.
 
+    Ids sort as the records came, within one second too: what a workload got last is told by them.
+
     `lock_of` hands over the lock another record holds. Observed records take none. Raises Conflict while somebody else
     changes the workload.
     """
     stem = ids.timestamped("deploy", now)
-    keys = [stem, *(f"{stem}_{ids.suffix(4)}" for _ in range(8))]
+    keys = [stem, *(f"{stem}_{ids.in_order(now, number)}" for number in range(8))]
     taken = Deployment.objects.filter(pk=stem).exists()  # asked first: a refused insert costs more than a look
     for key in keys[taken:]:
         row.pk = key

@@ -1,22 +1,24 @@
 """What a worker does with deployments: look for a gate, roll back, end what was left open, archive.
 
 No call to the outside happens inside a transaction: intent recorded, act, record. Each look of a gate is a short task;
-a worker that dies between two looks, or in one, delays the gate by one look.
+a worker that dies between two looks, or in one, delays the gate until the next tick. One that dies while it asks a
+platform for a rollback is followed by another, which asks again where that does no harm.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F, OuterRef, Subquery
 
 from apps.core.errors import PulsewatchError
 from apps.core.models import StopSwitch
 from apps.core.wake import wake
 from apps.deployments import checks, records
-from apps.deployments.choices import DeploymentKind, DeploymentStatus, GateVerdict, ItemState, StepKind
+from apps.deployments.choices import DeploymentStatus, GateVerdict, ItemState, StepKind
 from apps.deployments.models import OPEN, Deployment, Gate
 from apps.deployments.rules import checklist
 from apps.deployments.rules import gate as rules
@@ -24,13 +26,14 @@ from apps.health import runner as health
 from apps.health.models import HealthCheck
 from apps.health.probers.instance import Target, observe_all
 from apps.inventory.models import Instance, Workload
-from apps.inventory.platforms.base import ROLLBACK, Release
+from apps.inventory.platforms.base import ROLLBACK, PlatformError, Release
 from apps.inventory.runner import platform_of
 
 logger = logging.getLogger(__name__)
 
 SAMPLES_SHOWN = 200  # of a gate's samples kept as evidence
 BATCH = 500  # rows archived or ended at once
+ASKED_AT_MOST = 3  # times a platform is asked for one rollback, when workers die over it
 
 
 def look(deployment_id: str, *, now: datetime) -> Gate | None:
@@ -97,7 +100,7 @@ def _database_connected(row: Deployment, now: datetime) -> list[checklist.Standi
 
 
 def _judge(gate: Gate, row: Deployment, faults: Sequence[str], now: datetime) -> rules.Verdict:
-    candidates = _candidates(row.workload)
+    candidates = _candidates(row.workload, gate.started_at)
     choice = rules.choose(candidates, version=row.version, commit=row.commit_sha, since=row.started_at)
     samples = _samples(choice.instances, gate.started_at, now)
     before = _samples(
@@ -117,21 +120,32 @@ def _judge(gate: Gate, row: Deployment, faults: Sequence[str], now: datetime) ->
     )
 
 
-def _candidates(workload: Workload) -> list[rules.Candidate]:
+def _candidates(workload: Workload, since: datetime) -> list[rules.Candidate]:
     newest = HealthCheck.objects.filter(instance=OuterRef("pk")).newest_first()
+    # An answer without a version says nothing of it: a process that fails may be the one that said it a moment ago.
+    reported = newest.filter(version__isnull=False)
+    of_gate = newest.filter(timestamp__gte=since)
     rows = Instance.objects.filter(workload=workload, active=True).annotate(
-        said=Subquery(newest.values("version")[:1]),
+        said=Subquery(reported.values("version")[:1]),
         seen=Subquery(newest.values("measured_at")[:1]),
         up=Subquery(newest.values("uptime_seconds")[:1]),
+        looked=Subquery(of_gate.values("pk")[:1]),
     )
+    rows = list(rows)
+    last = HealthCheck.objects.in_bulk([row.looked for row in rows if row.looked])
     return [
         rules.Candidate(
             row.pk,
             row.said,
             row.seen - timedelta(seconds=row.up) if row.seen and row.up is not None else row.registered_at,
+            mute=row.looked in last and last[row.looked].version is None and _answered(last[row.looked]),
         )
         for row in rows
     ]
+
+
+def _answered(row: HealthCheck) -> bool:
+    return not any(reason.get("rule") == "no_answer" for reason in row.reasons)
 
 
 def _samples(instances: Sequence[str], since: datetime, until: datetime) -> list[rules.Sample]:
@@ -143,7 +157,7 @@ def _samples(instances: Sequence[str], since: datetime, until: datetime) -> list
             row.overall_status,
             row.response_time_ms,
             row.error_rate_5min,
-            answered=not any(reason.get("rule") == "no_answer" for reason in row.reasons),
+            answered=_answered(row),
             why=", ".join(str(reason.get("rule", "")).replace("_", " ") for reason in row.reasons),
         )
         for row in rows.order_by("timestamp")
@@ -201,7 +215,30 @@ def _decide(gate: Gate, row: Deployment, verdict: rules.Verdict, now: datetime) 
                 text,
                 extra={"event": "deployment_inconclusive", "event_type": "deployment", "resource_id": row.pk},
             )
-        records.end(row, status=DeploymentStatus.COMPLETED, now=now, text=text, health_check_passed=passed)
+        _completed(row, now, passed=passed)
+
+
+def _completed(row: Deployment, now: datetime, *, passed: bool) -> None:
+    text = "Completed." if passed else "Completed, without a verdict of health."
+    records.end(row, status=DeploymentStatus.COMPLETED, now=now, text=text, health_check_passed=passed)
+
+
+def _give_up(gate: Gate, now: datetime) -> None:
+    """End a gate whose looks break off each time. Nothing is known of the instances, so nothing is rolled back."""
+    text = f"{gate.looks} looks were begun, and the last ones came to no end: the log of the workers says why."
+    with transaction.atomic():
+        stuck = Gate.objects.running().filter(pk=gate.pk, next_look_at=gate.next_look_at)
+        if not stuck.update(verdict=GateVerdict.INCONCLUSIVE, decided_at=now, reasons=[text]):
+            return
+        row = records.locked(gate.deployment)
+        records.step(row, StepKind.GATE_DECIDED, f"Gate inconclusive: {text}", by=records.AUTOMATIC, at=now)
+        _completed(row, now, passed=False)
+    logger.error(
+        "The gate of %s was given up: %s",
+        gate.pk,
+        text,
+        extra={"event": "gate_given_up", "event_type": "deployment", "resource_id": gate.pk},
+    )
 
 
 def _failed(row: Deployment, text: str, now: datetime) -> None:
@@ -231,11 +268,14 @@ def _no_rollback(row: Deployment) -> tuple[str, Deployment | None]:
 
 
 def roll_back(deployment_id: str, *, now: datetime) -> Deployment | None:
-    """Bring a former version back through the workload's platform. None when the record is not to be had."""
-    queued = Deployment.objects.filter(pk=deployment_id, kind=DeploymentKind.ROLLBACK, status=DeploymentStatus.QUEUED)
-    if not queued.update(status=DeploymentStatus.IN_PROGRESS, started_at=now, updated_at=now):
+    """Bring a former version back through the workload's platform. None when the record is not to be had.
+
+    The platform is asked at least once, and after a worker's death again, where that does no harm: each time with the
+    same id.
+    """
+    row = _claimed(deployment_id, now)
+    if row is None:
         return None
-    row = Deployment.objects.select_related("workload__service", "undoes").get(pk=deployment_id)
     release = Release(
         service=row.workload.service.slug,
         environment=row.environment,
@@ -245,13 +285,42 @@ def roll_back(deployment_id: str, *, now: datetime) -> Deployment | None:
         reason=row.rollback_reason or "",
         kind=ROLLBACK,
     )
+    began = time.monotonic()
     try:
-        receipt = platform_of(row.workload).roll_out(release)
+        platform = platform_of(row.workload)
+        asked = row.steps.filter(kind=StepKind.STARTED).count()
+        if asked > 1 and not platform.repeatable:
+            raise PlatformError(
+                f"A worker died while it asked platform {row.workload.platform}, which may have begun: look there what "
+                "runs now, then roll back again if it is not wanted."
+            )
+        if asked > ASKED_AT_MOST:
+            raise PlatformError(
+                f"{ASKED_AT_MOST} workers died while they asked platform {row.workload.platform}: look at their log, "
+                "then roll back again."
+            )
+        receipt = platform.roll_out(release)
         done, text, url = receipt.accepted, receipt.detail, receipt.url
     except PulsewatchError as error:
         done, text, url = False, str(error), ""
-    _record_rollback(row, done=done, text=text, url=url, now=now)
+    _record_rollback(row, done=done, text=text, url=url, now=now + timedelta(seconds=time.monotonic() - began))
     row.refresh_from_db()
+    return row
+
+
+def _claimed(deployment_id: str, now: datetime) -> Deployment | None:
+    """Take a rollback that waits, or one over which a worker has died. None when there is none to take."""
+    waiting = Deployment.objects.rollbacks_due(now).filter(pk=deployment_id)
+    with transaction.atomic():
+        text = "A worker asks the platform."
+        if not waiting.filter(status=DeploymentStatus.QUEUED).update(
+            status=DeploymentStatus.IN_PROGRESS, started_at=now, updated_at=now
+        ):
+            text = "The worker has died before it said how it ended; another one takes over."
+            if not waiting.update(updated_at=now):
+                return None
+        row = Deployment.objects.select_related("workload__service", "undoes").get(pk=deployment_id)
+        records.step(row, StepKind.STARTED, text, by=records.AUTOMATIC, at=now)
     return row
 
 
@@ -273,8 +342,7 @@ def tick(now: datetime) -> int:
     for key in Gate.objects.due(now).values_list("pk", flat=True):
         wake("deployments.gate", key)
         touched += 1
-    queued = Deployment.objects.filter(kind=DeploymentKind.ROLLBACK, status=DeploymentStatus.QUEUED)
-    for key in queued.values_list("pk", flat=True):
+    for key in Deployment.objects.rollbacks_due(now).values_list("pk", flat=True):
         wake("deployments.roll_back", key)
         touched += 1
     for row in Deployment.objects.overdue(now).select_related("workload")[:BATCH]:
@@ -283,4 +351,23 @@ def tick(now: datetime) -> int:
             touched += records.end(row, status=DeploymentStatus.FAILED, now=now, text=text)
     old = Deployment.objects.old(now).filter(archived=False).exclude(status__in=OPEN)
     keys = list(old.values_list("pk", flat=True)[:BATCH])
-    return touched + Deployment.objects.filter(pk__in=keys).update(archived=True)
+    touched += Deployment.objects.filter(pk__in=keys).update(archived=True)
+    return touched + _end_stuck_gates(now)
+
+
+def _end_stuck_gates(now: datetime) -> int:
+    """Give up the gates whose looks break off each time. What keeps one from being ended keeps no other one."""
+    given_up = 0
+    for gate in Gate.objects.due(now).select_related("deployment__workload"):
+        if not rules.is_stuck(gate.started_at, timedelta(seconds=gate.window_seconds), gate.next_look_at, now):
+            continue
+        try:
+            _give_up(gate, now)
+            given_up += 1
+        except (DatabaseError, PulsewatchError):
+            logger.exception(
+                "The gate of %s could not be ended",
+                gate.pk,
+                extra={"event": "gate_not_ended", "event_type": "deployment", "resource_id": gate.pk},
+            )
+    return given_up

@@ -1,6 +1,7 @@
 """Identifiers differ, also between processes that are forks of one."""
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -22,3 +23,12 @@ def test_forked_processes_do_not_go_on_with_the_same_suffixes():
 
     assert len(theirs) == ids.SUFFIX_LENGTH
     assert theirs != ids.suffix(source=ids.fast)
+
+
+def test_suffixes_in_order_sort_as_the_moments_of_a_second_do():
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    moments = [start + timedelta(microseconds=n) for n in (0, 1, 35, 36, 999_999)]
+    found = [ids.in_order(moment) for moment in moments]
+
+    assert found == sorted(found) == ["0000", "0001", "000z", "0010", "lflr"]
+    assert ids.in_order(moments[-1], 7) > found[-1]

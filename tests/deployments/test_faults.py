@@ -1,9 +1,11 @@
 """What dies, hangs or comes late while versions go out and back."""
 
+from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 
 from apps.backups.models import BackupJob
@@ -13,9 +15,10 @@ from apps.deployments import records, runner, services, tasks
 from apps.deployments.models import Deployment, FailedVersion, Gate
 from apps.inventory.models import Workload
 from apps.inventory.platforms.transport import Limits
+from apps.inventory.platforms.webhook import Webhook
 from apps.inventory.runner import platform_of
 from tests.deployments.conftest import CI, started
-from tests.factories import BackupJobFactory, BuildFactory, DatabaseFactory
+from tests.factories import BackupJobFactory, BuildFactory, DatabaseFactory, WorkloadFactory
 from tests.receiver import Trouble
 
 pytestmark = pytest.mark.django_db
@@ -60,22 +63,109 @@ def test_a_platform_that_never_answers_fails_the_rollback_and_frees_the_lock(wat
     assert services.rollback(deployment=row.undoes, reason="once more", actor=CI).pk != row.pk
 
 
-def test_a_worker_that_dies_while_it_rolls_back_leaves_it_to_time_out(watched, rollback, platform, monkeypatch):
-    def die(_: object) -> None:
-        raise SystemExit
+def dies(*_: object, **__: object) -> None:
+    raise SystemExit
 
+
+def test_a_worker_that_dies_while_it_asks_a_webhook_is_followed_by_one_that_asks_again_with_the_same_id(
+    rollback, platform, monkeypatch, sent, django_capture_on_commit_callbacks
+):
+    now = timezone.now()
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "platform_of", die)
+        patch.setattr(runner, "_record_rollback", dies)  # the platform has accepted, and nobody has written it down
         with pytest.raises(SystemExit):
-            runner.roll_back(rollback.pk, now=timezone.now())
+            runner.roll_back(rollback.pk, now=now)
+    assert runner.roll_back(rollback.pk, now=now + timedelta(seconds=80)) is None, "it may still be at work"
 
-    # Nobody knows whether the platform was asked, so nobody asks it again by himself.
-    assert runner.roll_back(rollback.pk, now=timezone.now()) is None
-    rollback.refresh_from_db()
-    runner.tick(rollback.open_until + timedelta(seconds=1))
-    rollback.refresh_from_db()
+    later = now + timedelta(seconds=91)
+    with django_capture_on_commit_callbacks(execute=True):
+        runner.tick(later)
+    assert ("deployments.roll_back", rollback.pk, 0) in sent
+    row = runner.roll_back(rollback.pk, now=later)
+
+    assert row.status == "rolled_back"
+    assert runner.roll_back(rollback.pk, now=later + timedelta(hours=1)) is None
+    assert len({request.headers["webhook-id"] for request in platform.requests}) == 1
+    assert len(platform.requests) == 2
+    assert row.steps.filter(text__startswith="The worker has died before it said how it ended").count() == 1
+
+
+def test_a_platform_that_would_begin_anew_is_not_asked_again_when_a_worker_has_died_over_it(
+    watched, rollback, platform, monkeypatch
+):
+    now = timezone.now()
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_record_rollback", dies)
+        with pytest.raises(SystemExit):
+            runner.roll_back(rollback.pk, now=now)
+
+    monkeypatch.setattr(Webhook, "repeatable", False)
+    row = runner.roll_back(rollback.pk, now=now + timedelta(seconds=91))
+
     watched.refresh_from_db()
-    assert (rollback.status, watched.change_lock, platform.requests) == ("failed", None, [])
+    assert (row.status, watched.change_lock, len(platform.requests)) == ("failed", None, 1)
+    assert row.error_message.startswith("A worker died while it asked platform webhook, which may have begun")
+
+
+def test_workers_that_die_again_and_again_over_a_rollback_end_it(watched, rollback, platform, monkeypatch):
+    now = timezone.now()
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_record_rollback", dies)
+        for _ in range(runner.ASKED_AT_MOST):
+            with pytest.raises(SystemExit):
+                runner.roll_back(rollback.pk, now=now)
+            now += timedelta(seconds=91)
+
+    row = runner.roll_back(rollback.pk, now=now)
+
+    watched.refresh_from_db()
+    assert (row.status, watched.change_lock, len(platform.requests)) == ("failed", None, runner.ASKED_AT_MOST)
+    assert row.error_message.startswith("3 workers died while they asked platform webhook")
+
+
+def test_a_gate_whose_looks_break_off_each_time_ends_inconclusive_and_frees_the_lock(watched, platform, monkeypatch):
+    row = services.finish(deployment=started(watched), actor=CI)
+    began = Gate.objects.get(pk=row.pk).started_at
+    monkeypatch.setattr(runner, "_faults", lambda *_: 1 / 0)
+
+    minutes = 0
+    while Gate.objects.running().exists():
+        minutes += 1
+        now = began + timedelta(minutes=minutes)
+        assert minutes <= 5, "a window of a minute is over long ago"
+        runner.tick(now)
+        with suppress(ZeroDivisionError):
+            runner.look(row.pk, now=now + timedelta(seconds=1))
+
+    row.refresh_from_db()
+    watched.refresh_from_db()
+    gate = Gate.objects.get(pk=row.pk)
+    assert minutes == 3
+    assert (gate.verdict, row.status, row.health_check_passed) == ("inconclusive", "completed", False)
+    assert gate.reasons == ["2 looks were begun, and the last ones came to no end: the log of the workers says why."]
+    assert (watched.change_lock, platform.requests) == (None, [])
+
+
+def test_one_gate_that_cannot_be_ended_keeps_no_other_one(watched, monkeypatch, caplog):
+    other = WorkloadFactory(base_url="http://127.0.0.1:9")
+    for workload in (watched, other):
+        services.finish(deployment=started(workload), actor=CI)
+    past = timezone.now() - timedelta(minutes=30)
+    Gate.objects.update(started_at=past, next_look_at=past + timedelta(minutes=10))
+    first = Gate.objects.due(timezone.now()).first()
+
+    def refuse(gate: Gate, now: datetime) -> None:
+        if gate == first:
+            raise DatabaseError("no")
+        give_up(gate, now)
+
+    give_up = runner._give_up
+    monkeypatch.setattr(runner, "_give_up", refuse)
+
+    runner.tick(timezone.now())
+
+    assert list(Gate.objects.running()) == [first]
+    assert "could not be ended" in caplog.text
 
 
 def test_a_rollback_nobody_was_woken_for_is_found_by_the_tick(

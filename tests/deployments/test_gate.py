@@ -9,6 +9,7 @@ from apps.core.models import StopSwitch
 from apps.deployments import runner, services
 from apps.deployments.models import Deployment, DeploymentStep, FailedVersion, Gate
 from apps.inventory.models import Instance, Workload
+from apps.inventory.platforms.transport import LIMITS
 from tests.deployments.conftest import CI, started
 from tests.http_app import Answer
 from tests.receiver import Reply, Trouble
@@ -83,9 +84,11 @@ def test_a_bad_one_fails_and_the_last_good_version_is_called_back(watched, app, 
 
 
 @pytest.mark.parametrize(
-    ("plan", "said"), [(Reply(500), "500"), (Reply(404), "404"), (Trouble.RESET, "")], ids=["500", "404", "reset"]
+    ("plan", "said", "times"),
+    [(Reply(500), "500", LIMITS.attempts), (Reply(404), "404", 1), (Trouble.RESET, "", LIMITS.attempts)],
+    ids=["500", "404", "reset"],
 )
-def test_a_platform_that_refuses_fails_the_rollback_and_frees_the_lock(watched, app, platform, plan, said):
+def test_a_platform_that_refuses_fails_the_rollback_and_frees_the_lock(watched, app, platform, plan, said, times):
     brought_out(watched, "v1.0.0")
     app.answers["/ready"] = BROKEN
     bad = services.finish(deployment=started(watched, "v1.1.0"), actor=CI)
@@ -96,6 +99,7 @@ def test_a_platform_that_refuses_fails_the_rollback_and_frees_the_lock(watched, 
 
     assert row.status == "failed"
     assert said in row.error_message
+    assert len(platform.requests) == times
     bad.refresh_from_db()
     watched.refresh_from_db()
     assert (bad.rolled_back_by, watched.change_lock) == (None, None)
@@ -127,7 +131,7 @@ def test_without_samples_the_gate_is_inconclusive_and_nothing_is_rolled_back(wor
 
     row.refresh_from_db()
     assert (gate.verdict, row.status, row.health_check_passed) == ("inconclusive", "completed", False)
-    assert gate.reasons == ["silent gave no sample."]
+    assert gate.reasons[0] == "silent gave no sample."
     assert not Deployment.objects.filter(kind="rollback").exists()
 
 

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.db import connection
 from django.utils import timezone
 
@@ -267,6 +268,35 @@ def test_contradictions_are_flagged_and_clocks_ahead_do_no_harm(workload):
     assert observed(workload, "completed", commit_sha="f" * 40).conflict == (
         "It had ended as failed and is now reported as completed."
     )
+
+
+def test_what_came_within_one_second_is_told_apart_by_its_id_and_the_last_one_is_current(workload):
+    moment = timezone.now().replace(microsecond=0)
+
+    def report(number: int, status: str) -> Deployment:
+        return observed(workload, status, f"gh-{number}", claimed_at=moment, commit_sha=f"{number}" * 40)
+
+    with time_machine.travel(moment, tick=False) as clock:
+        rows = []
+        for number in range(6):
+            clock.shift(0.1)
+            rows.append(
+                observed(workload, "in_progress", f"gh-{number}", claimed_at=moment, commit_sha=f"{number}" * 40)
+            )
+        assert list(Deployment.objects.newest_first()) == rows[::-1]
+        # The reports of their ends come in any order.
+        for number in (2, 5, 0, 3):
+            report(number, "completed")
+
+    workload.refresh_from_db()
+    assert workload.current_deployment_id == rows[5].pk
+
+
+def test_eight_that_came_at_the_same_microsecond_keep_their_order(workload):
+    with time_machine.travel(timezone.now(), tick=False):
+        rows = [observed(workload, "in_progress", f"gh-{number}", commit_sha=f"{number}" * 40) for number in range(8)]
+
+    assert list(Deployment.objects.newest_first()) == rows[::-1]
 
 
 def test_a_report_about_what_ci_started_here_is_about_that(workload):

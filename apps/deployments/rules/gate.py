@@ -12,8 +12,11 @@ PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 HEALTHY, DEGRADED, UNHEALTHY, UNKNOWN = "healthy", "degraded", "unhealthy", "unknown"
 BY_VERSION, BY_AGE, ALL = "version", "age", "all"
 
+SHOWN = 5  # names in one sentence
 INTERVAL = timedelta(seconds=10)  # between two looks at the same instance
 BASELINE = timedelta(minutes=15)  # before the deployment: what "not worse than before" is measured against
+BROKEN_OFF_AFTER = timedelta(seconds=30)  # a look lasts at most some 20: an instance has 10 to answer, the address too
+STUCK_AFTER = timedelta(minutes=2)  # past the window's end: two ticks have had it looked at again
 # An instance that is unhealthy this many times as often in a row as it would have to be healthy fails at once.
 PATIENCE_FACTOR = 2
 
@@ -34,8 +37,9 @@ class Candidate:
     """An instance the gate could look at."""
 
     instance: str
-    version: str | None  # as its newest sample reports it
+    version: str | None  # the last one it reported
     started_at: datetime | None  # of the process, or of its registration
+    mute: bool = False  # it answers since the gate began, without saying its version
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Choice:
 
     instances: tuple[str, ...]
     basis: str
+    remarks: tuple[str, ...] = ()  # sentences about the choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +109,52 @@ def same_version(reported: str | None, deployed: str, commit: str) -> bool:
 
 
 def choose(candidates: Sequence[Candidate], *, version: str, commit: str, since: datetime) -> Choice:
-    """The instances that run the version; if none says so, those younger than the deployment; else all."""
-    matching = tuple(row.instance for row in candidates if same_version(row.version, version, commit))
+    """The instances that run the version; if none says so, those younger than the deployment; else all.
+
+    Beside those that run it, one that answers without saying its version is looked at too, and a young one that has
+    said nothing yet: they may be the new version that fails. An older one that does not answer may have gone.
+    """
+    younger = [row for row in candidates if row.started_at is not None and row.started_at >= since]
+    matching = [row for row in candidates if same_version(row.version, version, commit)]
     if matching:
-        return Choice(matching, BY_VERSION)
-    younger = tuple(row.instance for row in candidates if row.started_at is not None and row.started_at >= since)
+        silent = [row for row in younger if row.version is None]
+        chosen = [row for row in candidates if row in matching or row.mute or row in silent]
+        return Choice(_names(chosen), BY_VERSION, _left_out(candidates, chosen))
+    if not candidates:
+        return Choice((), ALL)
+    said = sorted({row.version for row in candidates if row.version})
+    remark = f"No instance says that it runs {version}" + (f"; they say {', '.join(said[:SHOWN])}." if said else ".")
     if younger:
-        return Choice(younger, BY_AGE)
-    return Choice(tuple(row.instance for row in candidates), ALL)
+        looked = f"{remark} Those younger than the deployment were looked at."
+        return Choice(_names(younger), BY_AGE, (looked, *_left_out(candidates, younger)))
+    return Choice(_names(candidates), ALL, (f"{remark} All were looked at.",))
+
+
+def _names(rows: Sequence[Candidate]) -> tuple[str, ...]:
+    return tuple(row.instance for row in rows)
+
+
+def _left_out(candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> tuple[str, ...]:
+    others = [f"{row.instance} ({row.version or 'no version'})" for row in candidates if row not in chosen]
+    if not others:
+        return ()
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    return (f"Not looked at: {', '.join(others[:SHOWN])}{more}.",)
 
 
 def next_look(planned: datetime, now: datetime) -> datetime:
     """When the gate looks again: on the beat it began with, however late it is."""
     return planned + INTERVAL * max(1, (now - planned) // INTERVAL + 1)
+
+
+def is_stuck(started: datetime, window: timedelta, planned: datetime, now: datetime) -> bool:
+    """Whether the look that had to bring the verdict has begun and broken off, again and again.
+
+    `planned`: the next look, which moves on when one begins, so one that lies behind the window's end says that a look
+    has begun which saw it.
+    """
+    end = started + window
+    return planned > end + INTERVAL and now >= max(end + STUCK_AFTER, planned + BROKEN_OFF_AFTER)
 
 
 def figures(samples: Sequence[Sample]) -> Figures:
@@ -153,7 +191,7 @@ def judge(
     after = figures(settled)
 
     def verdict(word: str, *reasons: str) -> Verdict:
-        return Verdict(word, reasons, choice.basis, evidence, before, after)
+        return Verdict(word, (*reasons, *choice.remarks), choice.basis, evidence, before, after)
 
     doomed = [_streak(name, rows, policy) for name, rows in by_instance.items()]
     if early := tuple(filter(None, doomed)):

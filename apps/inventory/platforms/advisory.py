@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from apps.inventory.platforms.base import Receipt, Release
 from apps.inventory.platforms.fields import Fields
@@ -11,6 +11,8 @@ from apps.inventory.platforms.fields import Fields
 @dataclass(frozen=True, slots=True)
 class Advisory:
     """Does nothing, and says so."""
+
+    repeatable: ClassVar[bool] = True
 
     @classmethod
     def made(cls, settings: Mapping[str, Any], secret: str) -> Self:

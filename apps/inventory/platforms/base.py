@@ -1,7 +1,7 @@
 """What a platform does for a deployment: plain values in and out, no rows, no Django."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from apps.core.errors import Invalid, PulsewatchError, Transient
 
@@ -43,7 +43,12 @@ class Receipt:
 
 
 class Platform(Protocol):
-    """One workload's platform."""
+    """One workload's platform.
+
+    `repeatable`: asking again for the same deployment does nothing a second time.
+    """
+
+    repeatable: ClassVar[bool]
 
     def roll_out(self, release: Release) -> Receipt:
         """Ask for a version. Waits for the answer, at most as long as `Limits` allow.

@@ -6,7 +6,7 @@ https://docs.github.com/en/rest/actions/workflows#create-a-workflow-dispatch-eve
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
 from apps.inventory.platforms.base import PlatformError, PlatformUnavailable, Receipt, Release, SettingsInvalid
@@ -22,6 +22,8 @@ DEFAULT_INPUTS = {name: name for name in ("version", "environment", "kind", "dep
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
+    repeatable: ClassVar[bool] = False  # each request starts a run
+
     base_url: str
     repository: str
     workflow: str

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from apps.inventory.platforms.base import PlatformError, PlatformUnavailable, Receipt, Release, SettingsInvalid
 from apps.inventory.platforms.fields import MAX_SECRET, SECRET, Fields
@@ -25,6 +25,8 @@ _DELIVERIES = uuid.UUID("0f6f4f0e-5a0c-4b8e-9d3b-7a1d0c7c2f51")  # the namespace
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
+    repeatable: ClassVar[bool] = True  # receivers act once on an id
+
     url: str
     key: bytes = field(repr=False)
     secret: str = field(repr=False)

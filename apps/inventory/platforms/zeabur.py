@@ -6,7 +6,7 @@ https://zeabur.com/docs/en-US/developer/public-api
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from apps.inventory.platforms.base import ROLLBACK, PlatformError, PlatformUnavailable, Receipt, Release
 from apps.inventory.platforms.fields import Fields, token
@@ -22,6 +22,8 @@ _OBJECT_ID = (r"[0-9a-fA-F]{24}", "24 hexadecimal digits, as in the address of i
 
 @dataclass(frozen=True, slots=True)
 class Zeabur:
+    repeatable: ClassVar[bool] = False  # each request starts a build
+
     base_url: str
     service_id: str
     environment_id: str

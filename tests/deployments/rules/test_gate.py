@@ -94,7 +94,7 @@ def test_a_fault_beside_the_samples_keeps_the_gate_open_and_fails_it_in_the_end(
 def test_a_pass_needs_as_many_healthy_samples_in_a_row_and_silence_never_fails(statuses, after):
     found = judged(at(*statuses), after=after)
 
-    said = [status for status in statuses if status != N][:13]
+    said = [status for status in statuses[:13] if status != N]  # what the window of two minutes holds
     if found.verdict == "passed":
         assert said[-3:] == [H, H, H]
     if found.verdict == "failed":
@@ -116,18 +116,50 @@ def test_an_instance_runs_the_version_or_the_commit(reported, same):
 def test_instances_are_chosen_by_version_then_by_age_then_all():
     old, young = START - timedelta(hours=1), START + timedelta(seconds=5)
     new = Candidate("new", "1.2.3", young)
-    fresh, former, mute = (
+    fresh, former, gone = (
         Candidate("fresh", None, young),
         Candidate("former", "1.2.2", old),
-        Candidate("mute", None, None),
+        Candidate("gone", None, None),
     )
+    failing = Candidate("failing", "1.2.2", old, mute=True)
 
-    def chosen(*rows: Candidate) -> Choice:
-        return gate.choose(rows, version="v1.2.3", commit="a1b2c3d4", since=START)
+    def chosen(*rows: Candidate) -> tuple[tuple[str, ...], str]:
+        found = gate.choose(rows, version="v1.2.3", commit="a1b2c3d4", since=START)
+        return found.instances, found.basis
 
-    assert chosen(new, fresh, former) == Choice(("new",), gate.BY_VERSION)
-    assert chosen(fresh, former, mute) == Choice(("fresh",), gate.BY_AGE)
-    assert chosen(former, mute) == Choice(("former", "mute"), gate.ALL)
+    assert chosen(new, former, gone) == (("new",), gate.BY_VERSION)
+    assert chosen(new, fresh, former, failing) == (("new", "fresh", "failing"), gate.BY_VERSION)
+    assert chosen(fresh, former, gone) == (("fresh",), gate.BY_AGE)
+    assert chosen(former, gone) == (("former", "gone"), gate.ALL)
+    assert chosen() == ((), gate.ALL)
+
+
+def test_it_says_when_no_instance_runs_the_version_and_which_are_left_out():
+    old, young = START - timedelta(hours=1), START + timedelta(seconds=5)
+    rows = [Candidate(f"web-{number}", "1.2.2", old) for number in range(7)]
+
+    def remarks(*rows: Candidate) -> tuple[str, ...]:
+        return gate.choose(rows, version="v1.2.3", commit="a1b2c3d4", since=START).remarks
+
+    assert remarks(Candidate("new", "1.2.3", young)) == ()
+    left_out = ("Not looked at: web-0 (1.2.2), web-1 (1.2.2), web-2 (1.2.2), web-3 (1.2.2), web-4 (1.2.2) and 2 more.",)
+    assert remarks(Candidate("new", "1.2.3", young), *rows) == left_out
+    assert remarks(*rows) == ("No instance says that it runs v1.2.3; they say 1.2.2. All were looked at.",)
+    assert remarks(Candidate("a", None, None)) == ("No instance says that it runs v1.2.3. All were looked at.",)
+    younger = "No instance says that it runs v1.2.3; they say 1.2.2. Those younger than the deployment were looked at."
+    assert remarks(Candidate("fresh", None, young), rows[0]) == (younger, "Not looked at: web-0 (1.2.2).")
+    policy = Policy(samples=1)
+    choice = gate.choose(rows[:1], version="v1.2.3", commit="a1b2c3d4", since=START)
+    found = gate.judge(policy, choice, [], before=Figures(), started=START, now=START)
+    assert found.reasons[-1] == choice.remarks[0]
+
+
+@given(st.integers(0, 600), st.integers(0, 600))
+def test_a_gate_is_stuck_when_looks_after_its_window_came_to_no_end(planned, now):
+    window = timedelta(seconds=60)
+    stuck = gate.is_stuck(START, window, START + timedelta(seconds=planned), START + timedelta(seconds=now))
+
+    assert stuck == (planned > 70 and now >= 180 and now >= planned + 30)
 
 
 @given(st.integers(0, 10_000))
