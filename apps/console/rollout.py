@@ -64,7 +64,8 @@ def _judged(
     if current is not None and current.status == DeploymentStatus.FAILED:
         return 0, ("runs what failed", "danger", current.error_message or "")
     if running is not None:
-        return 2, status_label(running)
+        word, colour, why = status_label(running)
+        return 2, (f"rollback {word}" if running.kind == DeploymentKind.ROLLBACK else word, colour, why)
     if failed is not None and (current is None or failed.pk > current.pk):
         return 1, ("the last one failed", "danger", failed.error_message or "")
     gate = gate_of(current) if current is not None else None

@@ -334,7 +334,7 @@ def _what(row: Deployment) -> dict[str, Any]:
             ("Workload", linked(row.workload)),
             ("Version", row.version),
             ("Commit", row.commit_sha),
-            ("Message", format_html('<span class="kept-lines">{}</span>', row.commit_message)),
+            ("Message", _kept_lines(row.commit_message)),
             ("Build", _build(row)),
             ("Diagnostics", format_html(link, diagnostics, "what that build showed") if build else ""),
             ("Started by", row.triggered_by),
@@ -348,6 +348,10 @@ def _what(row: Deployment) -> dict[str, Any]:
             ("Conflict", row.conflict),
         ),
     }
+
+
+def _kept_lines(text: str) -> SafeString | str:
+    return format_html('<span class="kept-lines">{}</span>', text) if text else ""
 
 
 def _build(row: Deployment) -> SafeString | str:

@@ -1,11 +1,11 @@
-"""Deployments in the browser: the list, what the gate saw, and a rollback that somebody explains."""
+"""Deployments in the browser: ticked until they complete, rolled back with a reason, counted; the API's own page."""
 
 import os
 import subprocess
 import sys
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.steps import picture, sign_in
 from tests.serving import Served
@@ -13,11 +13,16 @@ from tests.serving import Served
 pytestmark = pytest.mark.browser
 
 
+def shell(variables: dict[str, str], program: str) -> None:
+    """Run a program on the console's data, as a worker would."""
+    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", program]
+    subprocess.run(command, check=True, env={**os.environ, **variables})
+
+
 @pytest.fixture(scope="module")
 def deployed(console: Served, variables: dict[str, str]) -> None:
-    """Two versions of a shop; the gate of the second one was inconclusive."""
-    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", HISTORY]
-    subprocess.run(command, check=True, env={**os.environ, **variables})
+    """Two versions of a shop, the gate of the second one inconclusive; a third one whose gate looks, elsewhere."""
+    shell(variables, HISTORY)
 
 
 HISTORY = """
@@ -30,7 +35,7 @@ ci = Actor.automation("ci")
 store = ServiceFactory(slug="store", name="Store")
 place = WorkloadFactory(service=store, environment="production", gate_window_seconds=20)
 InstanceFactory(workload=place, name="store-1", url="")
-DeploymentFactory(workload=place, version="v2.3.0")
+DeploymentFactory(workload=place, version="v2.3.0", id=f"deploy_{datetime.now(UTC) - timedelta(hours=2):%Y%m%d_%H%M%S}")
 row = services.start_deployment(
     workload=place, version="v2.4.0", commit_sha="a1b2c3d4e5f6", triggered_by="ana", actor=ci,
     commit_message="Show the cart's total <b>at once</b>", reported={"migrations_run": "passed"},
@@ -38,6 +43,24 @@ row = services.start_deployment(
 services.finish(deployment=row, actor=ci)
 for _ in range(4):
     runner.look(row.pk, now=Gate.objects.get(pk=row.pk).next_look_at)
+cafe = WorkloadFactory(service=ServiceFactory(slug="cafe"), environment="production", gate_window_seconds=900)
+InstanceFactory(workload=cafe, name="cafe-1", id="cafe-1", url="")
+DeploymentFactory(workload=cafe, version="v0.9.0", id=f"deploy_{datetime.now(UTC) - timedelta(hours=1):%Y%m%d_%H%M%S}")
+open_one = services.start_deployment(
+    workload=cafe, version="v1.0.0", commit_sha="c0ffee00", triggered_by="mario", actor=ci)
+services.finish(deployment=open_one, actor=ci)
+"""
+
+LOOKS = """
+from datetime import timedelta
+from apps.deployments import runner
+from apps.deployments.models import Gate
+from tests.factories import HealthCheckFactory
+for number in range(3):
+    gate = Gate.objects.get(deployment__version="v1.0.0", deployment__workload__service__slug="cafe")
+    moment = gate.next_look_at
+    HealthCheckFactory(instance_id="cafe-1", environment="production", timestamp=moment, version="1.0.0")
+    runner.look(gate.pk, now=moment)
 """
 
 
@@ -46,12 +69,13 @@ def test_from_an_unproven_deployment_to_a_rollback(page: Page, console: Served) 
     sign_in(page, console)
     page.goto(f"{console.base}/admin/deployments/deployment/")
     row = page.get_by_role("row").filter(has_text="v2.4.0")
-    expect(row).to_contain_text("health not proven")
+    expect(row).to_contain_text("Inconclusive")
     picture(page, "deployments")
 
     row.get_by_role("link").first.click()
     expect(page.get_by_text("store-1 gave no sample.").first).to_be_visible()
-    picture(page, "deployment")
+    expect(page.get_by_text("What to do now")).to_be_visible()
+    picture(page, "deployment", whole=True)
     page.get_by_role("link", name="Roll back").click()
     expect(page.get_by_text("(v2.3.0)")).to_be_visible()
     page.get_by_label("Reason").fill("the cart is empty")
@@ -59,3 +83,52 @@ def test_from_an_unproven_deployment_to_a_rollback(page: Page, console: Served) 
     page.get_by_role("button", name="Roll back").click()
 
     expect(page.get_by_text("Rollback to v2.3.0 queued: the cart is empty").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_an_item_is_ticked_while_the_gate_looks_and_the_page_shows_the_verdict_by_itself(
+    page: Page, console: Served, variables: dict[str, str]
+) -> None:
+    sign_in(page, console)
+    page.goto(f"{console.base}/admin/deployments/deployment/?q=v1.0.0")
+    page.get_by_role("row").filter(has_text="cafe/production").get_by_role("link").first.click()
+    expect(page.get_by_text("The gate looks at the instances")).to_be_visible()
+
+    item = page.locator("[data-item=network_policies]")
+    item.get_by_label("Note on: Network policies defined").fill("as in <March>")
+    item.get_by_role("button", name="Tick").click()
+    expect(page.get_by_text("Network policies defined: ticked.")).to_be_visible()
+    expect(item).to_contain_text("as in <March>")
+    expect(item).to_contain_text("ana, 20")
+    picture(page, "deployment-gate", whole=True)
+
+    shell(variables, LOOKS)
+    expect(page.get_by_text("Brought out and healthy: 3 healthy samples in a row")).to_be_visible()
+    page.get_by_text("Before the deployment").click()
+    expect(item.get_by_role("button")).to_have_count(0)
+    expect(page.get_by_text("Nothing can be ticked here any more")).to_be_visible()
+    picture(page, "deployment-passed", whole=True)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_figures_and_overview_fit_a_phone_in_the_dark(chromium: Browser, console: Served) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    sign_in(page, console, user="vera")
+    for where, words in (("deployments/deployment/dora", "Change failure rate"), ("", "Under way")):
+        page.goto(f"{console.base}/admin/{where}")
+        expect(page.get_by_text(words).first).to_be_visible()
+        picture(page, f"{where.rpartition('/')[2] or 'overview'}-phone-dark", whole=True)
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    context.close()
+
+
+def test_the_page_of_the_api_is_drawn_from_here_alone(page: Page, console: Served) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{console.base}/api/v1/docs#/Deployments/dora_figures")
+
+    expect(page.get_by_text("/api/v1/dora", exact=True)).to_be_visible()
+    expect(page.get_by_text("not incidents: 4 of 23 are 17.4 %").first).to_be_visible()
+    picture(page, "api")
+    assert all(url.startswith((console.base, "data:")) for url in asked)
