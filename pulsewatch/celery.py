@@ -37,6 +37,21 @@ app.conf.beat_schedule = {
     "forget old deliveries": {"task": "api.forget_deliveries", "schedule": crontab(hour=4, minute=11)},
     "forget old API answers": {"task": "api.clean_up", "schedule": crontab(minute=17)},
     "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
+    "show that queue fast works": {
+        "task": "health.heartbeat",
+        "schedule": crontab(),
+        "options": {"queue": "fast", "expires": 50},
+    },
+    "show that queue long works": {
+        "task": "health.heartbeat",
+        "schedule": crontab(),
+        "options": {"queue": "long", "expires": 50},
+    },
+    "sum up and delete old checks": {
+        "task": "health.roll_up",
+        "schedule": crontab(minute="4,19,34,49"),
+        "options": {"expires": 600},
+    },
     "sample every instance": {"task": "health.sample", "schedule": crontab(), "options": {"expires": 50}},
 }
 

@@ -131,7 +131,9 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "fast"
 # By name, for a message is sent without importing its task.
-CELERY_TASK_ROUTES = {name: {"queue": "long"} for name in ("backups.run", "backups.restore", "backups.clean_up")}
+CELERY_TASK_ROUTES = {
+    name: {"queue": "long"} for name in ("backups.run", "backups.restore", "backups.clean_up", "health.roll_up")
+}
 # Seconds a task of queue `fast` may run before its process is replaced; `long` tasks name their own limit.
 CELERY_TASK_TIME_LIMIT = 120
 CELERY_TASK_SOFT_TIME_LIMIT = 100

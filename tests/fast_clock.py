@@ -8,4 +8,4 @@ from pulsewatch.celery import app
 rules.SLOT = timedelta(seconds=1)
 for entry in app.conf.beat_schedule.values():
     entry["schedule"] = timedelta(seconds=1)
-    entry["options"] = {"expires": 1}
+    entry["options"] = {**entry.get("options", {}), "expires": 1}

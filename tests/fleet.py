@@ -68,22 +68,29 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        return self.celery("worker", "-Q", "fast", "-c", "1")
+    def worker(self, queue: str = "fast") -> subprocess.Popen[bytes]:
+        return self.celery("worker", "-Q", queue, "-n", f"{queue}-{len(self.processes)}", "-c", "1")
 
     def beat(self) -> subprocess.Popen[bytes]:
         schedule = self.folder / f"schedule-{len(self.processes)}"
         return self.celery("beat", "--schedule", str(schedule), "--pidfile", "")
 
-    def slots(self) -> list[str]:
-        """The time of every stored sample."""
+    def rows(self, query: str) -> list[tuple[object, ...]]:
         connection = connect(self.database)
         try:
             cursor = connection.cursor()
-            cursor.execute("SELECT timestamp FROM health_checks ORDER BY timestamp")
-            return [str(row[0]) for row in cursor.fetchall()]
+            cursor.execute(query)
+            return list(cursor.fetchall())
         finally:
             connection.close()
+
+    def slots(self) -> list[str]:
+        """The time of every stored sample."""
+        return [str(at) for (at,) in self.rows("SELECT timestamp FROM health_checks ORDER BY timestamp")]
+
+    def beats(self) -> dict[object, object]:
+        """When each part of Pulsewatch last gave a sign of life."""
+        return dict(self.rows("SELECT source, at FROM heartbeats"))
 
     def grows(self, *, by: int = 3, seconds: float = 40) -> None:
         """Wait until that many more samples are stored."""

@@ -15,3 +15,12 @@ class ActorKind(TextChoices):
     USER = "user"
     TOKEN = "token"
     AUTOMATION = "automation"
+
+
+class HeartbeatSource(TextChoices):
+    """A part of Pulsewatch that gives signs of life. `fast` and `long` are the queues, each beat and its workers."""
+
+    FAST = "fast"
+    LONG = "long"
+    SAMPLER = "sampler"
+    ROLLUPS = "rollups"

@@ -8,6 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from apps.core import heartbeats
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class Lease:
         self._every = every
         self._ended = threading.Event()
         self._lost = threading.Event()
+        self._queue: str | None = None
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     @property
@@ -34,6 +38,7 @@ class Lease:
         return self._lost.is_set()
 
     def __enter__(self) -> Self:
+        self._queue = heartbeats.queue_of_this_task()
         self._thread.start()
         return self
 
@@ -48,6 +53,9 @@ class Lease:
             while not self._ended.wait(self._every):
                 try:
                     held = self._renew()
+                    if self._queue:
+                        # The worker's own sign of life waits in the queue behind this work.
+                        heartbeats.beat(self._queue, timezone.now())
                 except DatabaseError:
                     # The database may be away for a moment; if for longer, the lease runs out and says so later.
                     logger.warning("A lease could not be renewed", exc_info=True)

@@ -1,4 +1,4 @@
-"""The audit trail and the stop switch."""
+"""The audit trail, the stop switch, and the signs of life of Pulsewatch's own parts."""
 
 from typing import Any, Never, Self
 
@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from apps.core.choices import ActorKind
+from apps.core.choices import ActorKind, HeartbeatSource
 
 MAX_REASON = 500  # characters: a few sentences for the next person on call
 
@@ -94,3 +94,19 @@ class StopSwitch(models.Model):
 
     def __str__(self) -> str:
         return "on" if self.on else "off"
+
+
+class Heartbeat(models.Model):
+    """When a part of Pulsewatch last gave a sign of life. `prepare` makes the rows; see `heartbeats`."""
+
+    source = models.CharField(max_length=16, primary_key=True, choices=HeartbeatSource)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "heartbeats"
+        constraints = (
+            models.CheckConstraint(condition=Q(source__in=HeartbeatSource.values), name="heartbeats_source_known"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source} at {self.at:%Y-%m-%d %H:%M:%S} UTC"

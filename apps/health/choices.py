@@ -44,3 +44,11 @@ class QueryStatus(TextChoices):
     SLOW = "slow"
     FAILED = "failed"
     NOT_TESTED = "not_tested"
+
+
+class SubjectKind(TextChoices):
+    """What a check was of."""
+
+    INSTANCE = "instance"
+    ENDPOINT = "endpoint"
+    DATABASE = "database"

@@ -1,4 +1,4 @@
-"""Samples of instances; how endpoints and databases fare, now and in the last day; who probes them."""
+"""Samples of instances; how endpoints and databases fare; who probes them; what the checks of hours came to."""
 
 from datetime import datetime
 from typing import Self
@@ -7,7 +7,14 @@ from django.db import models
 from django.db.models import F, Q
 
 from apps.core.choices import Environment
-from apps.health.choices import CheckStatus, ConnectionStatus, DependencyStatus, HealthStatus, QueryStatus
+from apps.health.choices import (
+    CheckStatus,
+    ConnectionStatus,
+    DependencyStatus,
+    HealthStatus,
+    QueryStatus,
+    SubjectKind,
+)
 from apps.inventory.choices import HttpMethod
 from apps.inventory.models import Database, Endpoint, Instance
 
@@ -265,3 +272,80 @@ class ProbeSlice(models.Model):
 
     def __str__(self) -> str:
         return f"shard {self.shard} of {self.shards} at {self.starts_at:%Y-%m-%d %H:%M} UTC"
+
+
+class HealthHourly(models.Model):
+    """What the checks of one subject came to in one hour; kept for 90 days. Made by `rollups` from raw rows.
+
+    `subject` is the primary key of the instance, endpoint or database, as text; there is no foreign key, for the row
+    stays when its subject is removed. Times in ms, loads in percent of the limit; NULL = nothing of it was measured.
+    """
+
+    kind = models.CharField(max_length=16, choices=SubjectKind)
+    subject = models.CharField(max_length=170)
+    hour = models.DateTimeField(help_text="Its start; hours are UTC")
+    checks = models.PositiveIntegerField()
+    # How these checks ended, each in one of the five.
+    healthy = models.PositiveIntegerField()
+    degraded = models.PositiveIntegerField()
+    down = models.PositiveIntegerField(help_text="Unhealthy or failed, outside of maintenance")
+    unknown = models.PositiveIntegerField()
+    maintenance = models.PositiveIntegerField(help_text="Unhealthy or failed while a maintenance window was open")
+    uptime = models.FloatField(null=True, help_text="(healthy + degraded) ÷ (healthy + degraded + down)")
+    measured = models.PositiveIntegerField(help_text="Checks that took a response time")
+    response_mean_ms = models.FloatField(null=True)
+    response_p95_ms = models.FloatField(null=True, help_text="By nearest rank: one of the times measured")
+    response_max_ms = models.FloatField(null=True)
+    cpu_mean = models.FloatField("CPU, mean (%)", null=True)
+    cpu_max = models.FloatField("CPU, highest (%)", null=True)
+    memory_mean = models.FloatField("memory, mean (%)", null=True)
+    memory_max = models.FloatField("memory, highest (%)", null=True)
+
+    class Meta:
+        db_table = "health_hourly"
+        ordering = ("-hour", "kind", "subject")
+        verbose_name = "hour of checks"
+        verbose_name_plural = "hours of checks"
+        indexes = (
+            # An hour's replacement, and the deletion of old ones, go by time.
+            models.Index(fields=("hour", "kind"), name="idx_health_hourly_hour"),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=("kind", "subject", "hour"), name="health_hourly_subject_hour"),
+            _known("kind", "kind", SubjectKind, "health_hourly"),
+            models.CheckConstraint(
+                condition=Q(checks=F("healthy") + F("degraded") + F("down") + F("unknown") + F("maintenance"))
+                & Q(checks__gt=0, measured__lte=F("checks")),
+                name="health_hourly_counts_add_up",
+            ),
+            models.CheckConstraint(
+                condition=Q(uptime=None) | Q(uptime__gte=0, uptime__lte=1), name="health_hourly_uptime_is_share"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}, {self.hour:%Y-%m-%d %H}:00 UTC"
+
+
+class RolledHour(models.Model):
+    """An hour of one kind whose raw rows have been summed up, and how many rows these were.
+
+    More raw rows than that: some came late, and the hour is summed up again. No row: it never was, and its raw rows
+    must not be deleted.
+    """
+
+    kind = models.CharField(max_length=16, choices=SubjectKind)
+    hour = models.DateTimeField()
+    checks = models.PositiveIntegerField()
+    rolled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "health_rolled_hours"
+        ordering = ("-hour", "kind")
+        constraints = (
+            models.UniqueConstraint(fields=("hour", "kind"), name="health_rolled_hours_hour_kind"),
+            _known("kind", "kind", SubjectKind, "health_rolled_hours"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {self.hour:%Y-%m-%d %H}:00 UTC"

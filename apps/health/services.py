@@ -13,7 +13,6 @@ from apps.health.models import HealthCheck
 from apps.inventory import services as inventory
 from apps.inventory.models import DEFAULT_SERVICE, Instance, Workload
 
-RETENTION = timedelta(hours=24)  # how long raw samples are kept; older ones would be deleted at once
 CLOCK_SKEW = timedelta(seconds=60)  # how far the sender's clock may be ahead of ours
 MAX_SAMPLES = 10_000  # of one push
 MAX_NEW_INSTANCES = 1_000  # of one push: each is validated and audited by itself, at some milliseconds
@@ -59,7 +58,7 @@ def push_samples(*, samples: Sequence[Pushed], actor: audit.Actor, now: datetime
     for place, sample in enumerate(samples):
         if sample.timestamp > now + CLOCK_SKEW:
             raise Invalid("This time lies in the future: check the sender's clock.", field=f"[{place}].timestamp")
-        if sample.timestamp < now - RETENTION:
+        if sample.timestamp < now - rules.RAW_KEPT:
             raise Invalid(
                 "This time is more than 24 hours ago; samples are kept no longer.", field=f"[{place}].timestamp"
             )

@@ -7,8 +7,10 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.utils import timezone
 
+from apps.core import heartbeats
+from apps.core.choices import HeartbeatSource
 from apps.core.errors import PulsewatchError
-from apps.health import runner
+from apps.health import runner, upkeep
 from apps.inventory import services as inventory
 
 logger = logging.getLogger(__name__)
@@ -25,3 +27,17 @@ def sample() -> None:
         # Two first ticks at once, or a name that was given away: the others are sampled all the same.
         logger.exception("Pulsewatch's own instance could not be registered", extra={"event": "registration_failed"})
     runner.sample(timezone.now())
+    heartbeats.beat(HeartbeatSource.SAMPLER, timezone.now())
+
+
+@shared_task(name="health.heartbeat")
+def heartbeat() -> None:
+    """Once a minute in each queue: whoever runs this proves that beat, the broker and the queue's worker are alive."""
+    heartbeats.beat(heartbeats.queue_of_this_task() or "", timezone.now())
+
+
+# Several times its budget, for what it has begun it ends: an hour of a very large fleet.
+@shared_task(name="health.roll_up", time_limit=600, soft_time_limit=540)
+def roll_up() -> None:
+    """Every quarter of an hour, in queue `long`."""
+    upkeep.run(timezone.now())

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -45,23 +46,33 @@ def test_two_beats_and_two_workers_store_one_sample_for_each_slot(fleet):
     assert len(slots) == len(set(slots))
 
 
-def test_a_beat_that_was_away_goes_on_with_the_present_slot(fleet):
+def test_a_beat_that_was_away_goes_on_with_the_present_slot_and_its_silence_shows(fleet):
+    prepared = fleet.beats()
     fleet.worker()
+    long = fleet.worker("long")
     beat = fleet.beat()
     fleet.grows()
-    os.killpg(beat.pid, signal.SIGKILL)
-    beat.wait()
+    deadline = time.monotonic() + 30
+    while any(fleet.beats()[source] == prepared[source] for source in ("fast", "long", "sampler")):
+        assert time.monotonic() < deadline, fleet.logs()
+        time.sleep(0.1)
+    for process in (beat, long):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     away = time.monotonic()
     while time.monotonic() - away < 5:
         time.sleep(0.2)
-    before = fleet.slots()
+    before, silent = fleet.slots(), fleet.beats()
+    assert datetime.now(UTC).replace(tzinfo=None) - silent["fast"] > timedelta(seconds=3), "no beat, no sign"
     fleet.beat()
 
     fleet.grows()
 
-    slots = fleet.slots()
+    slots, beats = fleet.slots(), fleet.beats()
     assert slots[: len(before)] == before, "missed slots are not made up"
     assert len(slots) == len(set(slots))
+    assert beats["fast"] > silent["fast"]
+    assert beats["long"] == silent["long"], "its worker is dead"
 
 
 def test_a_killed_worker_leaves_its_slot_missing_and_the_next_one_whole(fleet):

@@ -1,16 +1,12 @@
-"""What every page shows: the stop switch while it is on, and whether our own data is old."""
+"""What every page shows: the stop switch while it is on, and which part of Pulsewatch is silent."""
 
-from datetime import timedelta
 from typing import Any
 
 from django import template
-from django.conf import settings
 from django.utils import timezone
-from django.utils.timesince import timesince
 
+from apps.core import heartbeats
 from apps.core.models import StopSwitch
-from apps.health.models import HealthCheck
-from apps.inventory.models import Instance
 
 register = template.Library()
 
@@ -23,17 +19,6 @@ def banners(context: dict[str, Any]) -> dict[str, Any]:
         return {}
     return {
         "stop_switch": StopSwitch.objects.filter(on=True).first(),
-        "stale": stale(),
+        "stale": heartbeats.stale(timezone.now()),
         "may_see_switch": request.user.has_perm("core.view_stopswitch"),
     }
-
-
-def stale() -> str:
-    """How old the newest sample is when it is too old, such as `12 minutes`; empty while samples come in."""
-    newest = HealthCheck.objects.newest_first().values_list("timestamp", flat=True).first()
-    if newest is None:
-        newest = Instance.objects.sampled().order_by("registered_at").values_list("registered_at", flat=True).first()
-    now = timezone.now()
-    if newest is None or now - newest <= timedelta(seconds=settings.STALE_AFTER_SECONDS):
-        return ""
-    return timesince(newest, now, depth=1)

@@ -10,6 +10,9 @@ from itertools import pairwise
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOT = timedelta(seconds=60)  # one scheduled sample per instance and minute
+HOUR = timedelta(hours=1)
+RAW_KEPT = timedelta(hours=24)  # raw checks; whole hours, so that some are up to an hour older
+HISTORY_KEPT = timedelta(days=90)  # what hours and minutes came to
 ERROR_WINDOW = timedelta(minutes=5)  # what `error_rate_5min` looks back on
 
 DATABASE_SLOW_MS = 100  # above: slow
@@ -101,6 +104,25 @@ class Verdict:
 def slot_of(moment: datetime) -> datetime:
     """The start of the slot a moment lies in, in UTC: the time scheduled samples carry."""
     return EPOCH + (moment - EPOCH) // SLOT * SLOT
+
+
+def hour_of(moment: datetime) -> datetime:
+    """The start of the hour a moment lies in, in UTC, whatever any local clock does."""
+    return EPOCH + (moment - EPOCH) // HOUR * HOUR
+
+
+def nearest_rank(values: Iterable[float], percent: int) -> float | None:
+    """The smallest of the values that at least so many percent of them do not exceed; None without values.
+
+    Always one of the values, never something between two of them.
+    """
+    ordered = sorted(values)
+    return ordered[-(-percent * len(ordered) // 100) - 1] if ordered else None
+
+
+def uptime(up: int, down: int) -> float | None:
+    """The share of checks that found their target up, 0 to 1; None when none of them could tell."""
+    return up / (up + down) if up + down else None
 
 
 def dependency(status: str, response_ms: float | None, *, slow_ms: int) -> Dependency:

@@ -5,8 +5,10 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
 
 from apps.console.roles import ensure_groups
+from apps.core import heartbeats
 from apps.core.redaction import redact
 
 
@@ -17,6 +19,7 @@ class Command(BaseCommand):
         try:
             call_command("migrate", interactive=False, verbosity=min(options["verbosity"], 1), stdout=self.stdout)
             ensure_groups()
+            heartbeats.expect(timezone.now())
         except (DatabaseError, InterfaceError) as error:
             reason = redact(str(error.args[-1] if error.args else error))
             raise CommandError(
