@@ -1,14 +1,12 @@
 """Takes a report in: reads it outside any transaction, then stores it in bulk under its source's lock."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import connection
-from django.db.models.constants import OnConflict
 
 from apps.builds import rules
 from apps.builds.choices import BuildStatus, DiagnosticStatus
@@ -17,13 +15,11 @@ from apps.builds.parsers import PARSERS
 from apps.builds.parsers.base import BadReport, Found, Run, Stream
 from apps.builds.paths import BadPath, Place
 from apps.core import ids
+from apps.core.inserts import SLICE, Inserter, sliced
 from apps.core.redaction import redact
 
-SLICE = 1000  # rows of one statement; 2,000 are no faster, and a statement stays far below max_allowed_packet
 # What a report says anew of a diagnostic it knows. Never its status: a person may be changing that just now.
 CARRIED = ["line_number", "column_number", "error_message", "level", "severity", "last_build", "updated_at"]
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,7 @@ def _apply(report: DiagnosticReport, delivery: Delivery, now: datetime) -> None:
     }
     back = []
     writer = _Writer(report, now)
-    for part in _sliced(list(zip(delivery.run.found, delivery.fingerprints, strict=True))):
+    for part in sliced(list(zip(delivery.run.found, delivery.fingerprints, strict=True))):
         new, carried = [], []
         for found, fingerprint in part:
             pk, status, first_build = known.pop(fingerprint, ("", "", report.build_id))
@@ -138,13 +134,13 @@ def _apply(report: DiagnosticReport, delivery: Delivery, now: datetime) -> None:
         writer.upsert(carried)
         report.added += len(new)
         report.carried += len(carried)
-    for part in _sliced(back):
+    for part in sliced(back):
         report.reopened += mine.filter(pk__in=part, status=DiagnosticStatus.RESOLVED).update(
             status=DiagnosticStatus.IDENTIFIED, resolved_at=None
         )
     if report.complete:
         gone = [pk for pk, status, _ in known.values() if status != DiagnosticStatus.RESOLVED]
-        for part in _sliced(gone):
+        for part in sliced(gone):
             report.resolved += (
                 mine.filter(pk__in=part)
                 .exclude(status=DiagnosticStatus.RESOLVED)
@@ -160,8 +156,8 @@ def _apply(report: DiagnosticReport, delivery: Delivery, now: datetime) -> None:
 class _Writer:
     """Writes diagnostics of one report, many in a statement.
 
-    The statements are made by hand: making model objects and turning their fields into parameters takes five times as
-    long as all the rest. Rows hold what differs, in the order of VARYING; what is the same for all stands behind.
+    Never as objects: making them and turning their fields into parameters takes five times as long as all the rest.
+    Rows hold what differs, in the order of VARYING; what is the same for all stands behind.
     """
 
     VARYING = (
@@ -185,11 +181,7 @@ class _Writer:
             "updated_at": at,
         }
         self._same = tuple(same.values())
-        names = [_column(name) for name in (*self.VARYING, *same)]
-        self._head = f"INSERT INTO {_quoted(Diagnostic._meta.db_table)} ({', '.join(names)}) VALUES "  # noqa: S608  (names of our own)
-        self._values = f"({', '.join(['%s'] * len(names))})"
-        carried = [Diagnostic._meta.get_field(name).column for name in CARRIED]
-        self._on_conflict = connection.ops.on_conflict_suffix_sql((), OnConflict.UPDATE, carried, ["id"])
+        self._rows = Inserter(Diagnostic, (*self.VARYING, *same))
 
     def row(self, found: Found, fingerprint: str, pk: str, first_build: str) -> tuple[Any, ...]:
         return (
@@ -208,25 +200,11 @@ class _Writer:
         )
 
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._write(rows, "")
+        self._rows.insert(rows)
 
     def upsert(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows that are there, known by their id: CARRIED is written."""
-        self._write(rows, f" {self._on_conflict}")
-
-    def _write(self, rows: Sequence[tuple[Any, ...]], end: str) -> None:
-        if rows:
-            with connection.cursor() as cursor:
-                values = ", ".join([self._values] * len(rows))
-                cursor.execute(f"{self._head}{values}{end}", list(chain.from_iterable(rows)))
-
-
-def _column(name: str) -> str:
-    return _quoted(Diagnostic._meta.get_field(name).column)
-
-
-def _quoted(name: str) -> str:
-    return str(connection.ops.quote_name(name))
+        self._rows.upsert(rows, CARRIED)
 
 
 def _count(build: Build, now: datetime) -> None:
@@ -244,8 +222,3 @@ def summary(report: DiagnosticReport) -> dict[str, Any]:
     names = ("errors", "warnings", "notes", "added", "carried", "reopened", "resolved")
     told = {name: getattr(report, name) for name in names}
     return {"tool": report.source.tool, "complete": report.complete, "outdated": report.outdated, **told}
-
-
-def _sliced(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), SLICE):
-        yield items[start : start + SLICE]

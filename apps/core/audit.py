@@ -7,7 +7,7 @@ from typing import Any, Self
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils import timezone
 
-from apps.core import context
+from apps.core import context, inserts
 from apps.core.choices import ActorKind
 from apps.core.models import MAX_REASON, AuditEntry
 from apps.core.redaction import redact, redact_value
@@ -45,10 +45,10 @@ def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
     reason: str = "",
-) -> AuditEntry:
+) -> None:
     """Add one entry. Address and request id come from the running request; secrets are cut out, a long reason short."""
     now = context.current()
-    return AuditEntry.objects.create(
+    entry = AuditEntry(
         at=timezone.now(),
         actor_kind=actor.kind,
         actor=actor.name,
@@ -61,3 +61,4 @@ def record(
         before=redact_value(None, dict(before or {})),
         after=redact_value(None, dict(after or {})),
     )
+    inserts.insert([entry])

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from apps.backups.models import BackupJob
 from apps.builds.models import Build
+from apps.core import inserts
 from apps.core.errors import Conflict
 from apps.deployments.choices import ItemState
 from apps.deployments.models import ChecklistItem, Deployment, EnvironmentVariable
@@ -14,6 +15,7 @@ from apps.deployments.rules.checklist import Standing
 from apps.inventory.models import Database, Instance, Workload
 
 SHOWN = 5  # names in one sentence
+_NO_DATABASE = Standing("database_safe", ItemState.NOT_APPLICABLE, "no database is registered for this workload")
 
 
 def built(build: Build | None) -> list[Standing]:
@@ -21,12 +23,17 @@ def built(build: Build | None) -> list[Standing]:
     return [] if build is None else [Standing("images_tested", ItemState.PASSED, f"{build.pk} succeeded")]
 
 
-def before(workload: Workload, findings: Sequence[variables.Finding] | None, *, now: datetime) -> list[Standing]:
-    """What is known before a deployment. `findings`: the variables, None when the service has no rule for any."""
+def before(
+    workload: Workload, findings: Sequence[variables.Finding] | None, *, now: datetime, databases: bool = True
+) -> list[Standing]:
+    """What is known before a deployment. `findings`: the variables, None when the service has no rule for any.
+
+    `databases`: False when it is known that the workload has none.
+    """
     return [
         *_variables(findings),
         _health_configured(workload),
-        _database_safe(workload, now),
+        _database_safe(workload, now) if databases else _NO_DATABASE,
     ]
 
 
@@ -83,7 +90,7 @@ def insert(row: Deployment, standings: Sequence[Standing], *, by: Mapping[str, s
                 override_reason=override_reason if blocked else "",
             )
         )
-    ChecklistItem.objects.bulk_create(rows)
+    inserts.insert(rows)
 
 
 def standings(row: Deployment) -> list[Standing]:
@@ -161,5 +168,5 @@ def _database_safe(workload: Workload, now: datetime) -> Standing:
             "take one now, or queue the deployment with a backup",
         )
     if not fresh:
-        return Standing("database_safe", ItemState.NOT_APPLICABLE, "no database is registered for this workload")
+        return _NO_DATABASE
     return Standing("database_safe", ItemState.PASSED, ", ".join(fresh[:SHOWN]))

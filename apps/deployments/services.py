@@ -23,6 +23,7 @@ from apps.deployments import checks, preparation, records
 from apps.deployments.choices import DeploymentKind, DeploymentStatus, GateVerdict, StepKind
 from apps.deployments.models import Deployment, FailedVersion, Gate
 from apps.deployments.rules import checklist, transitions, variables
+from apps.inventory import services as inventory
 from apps.inventory.models import DEFAULT_SERVICE, Database, Workload, http_url
 
 _URLS = ("deployment_log_url", "deployment_url", "health_check_url")
@@ -35,7 +36,7 @@ REPORTABLE = (
 
 def workload_of(*, service: str = DEFAULT_SERVICE, environment: str) -> Workload:
     """The workload a client names. Raises Invalid when there is none."""
-    found = Workload.objects.select_related("service").filter(service__slug=service, environment=environment).first()
+    found = inventory.find_workload(service=service, environment=environment)
     if found is None:
         raise Invalid(
             f"There is no workload {service}/{environment}: add it under Inventory, Workloads first."[:200],
@@ -118,15 +119,17 @@ def start_deployment(
     _validate(row)
     said = preparation.reported_items(reported or {})
     from_build = [] if "images_tested" in (reported or {}) else checks.built(build)
-    demanded = preparation.rules(workload)
+    known = records.known(row, now=now)
+    demanded = preparation.rules(workload) if known.variable_rules else []
     found = variables.judge(demanded, environment_variables)
-    standings = [*said, *from_build, *checks.before(workload, found if demanded else None, now=now)]
+    before = checks.before(workload, found if demanded else None, now=now, databases=known.databases)
+    standings = [*said, *from_build, *before]
     with transaction.atomic():
-        if not reason:
+        if known.failure and not reason:
             _refuse_failed_version(row)
-            if status == DeploymentStatus.IN_PROGRESS:
-                checks.refuse(standings, workload)
-        records.insert(row, now=now)
+        if status == DeploymentStatus.IN_PROGRESS and not reason:
+            checks.refuse(standings, workload)
+        records.insert(row, now=now, taken=known.in_this_second)
         verb = "started" if status == DeploymentStatus.IN_PROGRESS else "queued"
         records.step(row, StepKind.CREATED, f"{row.version} {verb} by {row.triggered_by}.", by=actor.name, at=now)
         if reason:

@@ -5,7 +5,7 @@ from itertools import chain, count
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.forms.models import model_to_dict
 
 from apps.core import audit, vault
@@ -63,6 +63,20 @@ def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
             after={name: value for name, value in after.items() if name in changed},
         )
     return row
+
+
+def find_workload(*, service: str, environment: str) -> Workload | None:
+    """The workload of a service in an environment. Its service knows its slug; whatever else is asked is read then."""
+    # By hand, for each report of CI asks: Django takes thrice as long to make this statement and two whole objects.
+    rows = Workload.objects.raw(
+        "SELECT workloads.*, services.slug FROM workloads JOIN services ON services.id = workloads.service_id "
+        "WHERE services.slug = %s AND workloads.environment = %s",
+        [service, environment],
+    )
+    for row in rows:
+        row.service = Service.from_db(row._state.db, ("id", "slug"), (row.service_id, row.slug))
+        return row
+    return None
 
 
 def ensure_workload(*, service: str, environment: str, actor: audit.Actor) -> Workload:
@@ -174,8 +188,13 @@ def _keep_secret(row: Workload, stored: Workload | None, given: str, actor: audi
 
 def take_lock(*, workload: Workload, holder: str, by: str, now: datetime) -> None:
     """Reserve a workload for one change. Raises Conflict, which says who holds it and since when."""
-    free = Workload.objects.filter(pk=workload.pk, change_lock=None)
-    if not free.update(change_lock=holder, change_lock_by=by, change_lock_since=now):
+    with connection.cursor() as cursor:  # by hand, for each deployment does it
+        cursor.execute(
+            "UPDATE workloads SET change_lock = %s, change_lock_by = %s, change_lock_since = %s "
+            "WHERE id = %s AND change_lock IS NULL",
+            [holder, by, connection.ops.adapt_datetimefield_value(now), workload.pk],
+        )
+    if not cursor.rowcount:
         now_held = Workload.objects.select_related("service").get(pk=workload.pk)
         raise Conflict(lock_text(now_held), facts=lock_facts(now_held))
 

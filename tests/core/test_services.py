@@ -56,8 +56,9 @@ def test_the_audit_trail_is_append_only():
 
 
 def test_an_audit_entry_cannot_be_written_over():
-    entry = audit.record(actor=Actor.automation("test"), action="test.run", subject="test:1")
+    audit.record(actor=Actor.automation("test"), action="test.run", subject="test:1")
 
+    entry = AuditEntry.objects.get()
     entry.action = "other"
     with pytest.raises(TypeError, match="append-only"):
         entry.save()
@@ -84,10 +85,9 @@ def test_a_reason_that_grows_when_its_secrets_are_hidden_is_refused_not_lost_in_
 
 def test_the_audit_trail_cuts_a_reason_that_is_too_long():
     for reason in (LONGER_WHEN_REDACTED, "\U0001f600" * 600):
-        entry = audit.record(actor=Actor.automation("test"), action="test.run", subject="test:1", reason=reason)
+        audit.record(actor=Actor.automation("test"), action="test.run", subject="test:1", reason=reason)
 
-        entry.refresh_from_db()
-        assert len(entry.reason) == 500
+        assert len(AuditEntry.objects.latest("pk").reason) == 500
 
 
 def test_the_stop_switch_keeps_no_secret_of_its_reason():
@@ -97,7 +97,7 @@ def test_the_stop_switch_keeps_no_secret_of_its_reason():
 
 
 def test_secrets_do_not_reach_the_audit_trail():
-    entry = audit.record(
+    audit.record(
         actor=Actor.automation("test"),
         action="database.add",
         subject="database:shop",
@@ -105,7 +105,7 @@ def test_secrets_do_not_reach_the_audit_trail():
         after={"password": "hunter2-secret", "url": "mysql://shop:hunter2-secret@db/shop"},
     )
 
-    entry.refresh_from_db()
+    entry = AuditEntry.objects.get()
     assert "hunter2" not in f"{entry.reason} {entry.after}"
 
 

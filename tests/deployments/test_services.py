@@ -14,6 +14,7 @@ from apps.core.models import AuditEntry
 from apps.deployments import observation, preparation, records, runner, services
 from apps.deployments.models import ChecklistItem, Deployment, EnvironmentVariable, EnvironmentVariableRule
 from apps.deployments.rules.variables import Report
+from apps.inventory import services as inventory
 from tests.deployments.conftest import CI, COMMIT, started
 from tests.factories import BackupJobFactory, DatabaseFactory
 
@@ -306,3 +307,25 @@ def test_a_report_about_what_ci_started_here_is_about_that(workload):
 
     assert (row.pk, row.status) == (ours.pk, "in_progress")  # CI moves it itself, through the gate
     assert Deployment.objects.count() == 1
+
+
+def test_the_second_deployment_of_a_second_gets_another_identifier_whether_it_was_seen_or_not(workload):
+    now = timezone.now().replace(microsecond=0)
+    first = records.insert(_waiting(workload, now), now=now)
+    for taken in (True, False):  # False: somebody was quicker after this one had looked
+        inventory.free_lock(workload_id=workload.pk, holder=first.pk)
+        Deployment.objects.filter(pk=first.pk).update(status="failed", completed_at=now)
+        other = records.insert(_waiting(workload, now), now=now, taken=taken)
+
+        assert other.pk.startswith(f"{first.pk}_")
+        workload.refresh_from_db()
+        assert workload.change_lock == other.pk
+        records.end(other, status="failed", now=now, text="told by the test")
+
+
+def _waiting(workload, now) -> Deployment:
+    return Deployment(
+        service=workload.service, environment=workload.environment, workload=workload, version="v1.0.0",
+        commit_sha=COMMIT, status="queued", triggered_by="ana", started_at=now, created_at=now,
+        open_until=now + timedelta(hours=1), deployment_platform="webhook",
+    )  # fmt: skip
