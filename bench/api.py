@@ -1,4 +1,4 @@
-"""The API under load: bulk pushes of samples over HTTP on MariaDB."""
+"""The API under load on MariaDB: deployments begun, samples pushed in bulk."""
 
 import json
 import subprocess
@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from bench import deployments
 from bench.measure import Report, interleaved
 from tests.serving import Served, served
 
+SCOPES = "health:write,deployments:write,deployments:read"
 BATCH = 10_000  # samples of one push, the most there may be
 CLIENTS = 2  # as many as the server has processes
 INSTANCES = 50
@@ -21,9 +23,10 @@ INSTANCES = 50
 def run(report: Report) -> None:
     """Needs DATABASE_URL and REDIS_URL."""
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
-    command = [sys.executable, "manage.py", "token", "create", "bench", "--scope", "health:write"]
+    command = [sys.executable, "manage.py", "token", "create", "bench", "--scope", SCOPES]
     made = subprocess.run(command, check=True, capture_output=True, text=True)
     token = made.stdout.split()[-1]
+    deployments.creations(report, token)
     with served(WEB_CONCURRENCY=str(CLIENTS)) as web:
         _pushes(report, web, token)
 

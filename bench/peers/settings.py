@@ -12,3 +12,4 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+INSTALLED_APPS = [*INSTALLED_APPS, "bench.peers"]  # noqa: F405

@@ -8,6 +8,7 @@ from health_check.views import HealthCheckView
 from redis.asyncio import Redis as AsyncRedis
 
 from bench.peers.bare import BODY
+from bench.peers.ninja_urls import api
 
 
 def plain(request: HttpRequest) -> HttpResponse:
@@ -21,4 +22,4 @@ class Checked(HealthCheckView):
     )
 
 
-urlpatterns = [path("plain", plain), path("checked", Checked.as_view())]
+urlpatterns = [path("plain", plain), path("checked", Checked.as_view()), path("api/v1/", api.urls)]
