@@ -10,8 +10,13 @@ from apps.core.errors import Invalid
 VALID, INVALID, NOT_VALIDATED = "valid", "invalid", "not_validated"
 
 MAX_KEY = 128  # characters
-MAX_VALUE = 512  # characters of a value that a pattern is tried on: with three open repeats that takes below a second
+MAX_VALUE = 512  # characters of a value that a pattern is tried on: what MAX_WAYS allows takes three seconds at worst
 MAX_REPEATS = 3  # open repeats (* + {n,}) in one pattern
+# What one open repeat counts for. Three of them cut a value at three places in order, which can be done in 512³/6 ways.
+OPEN_WAYS = 282
+# To try a pattern on a value, at some 15 million a second: three open repeats, each in a part that may be left out, and
+# one choice of two.
+MAX_WAYS: int = 2 * (OPEN_WAYS + 1) ** MAX_REPEATS
 MAX_VARIABLES = 500  # in one report
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # A variable without a rule whose name says this much is treated as sensitive.
@@ -63,8 +68,8 @@ def check_key(key: str) -> str:
 def check_pattern(pattern: str) -> None:
     """Raises Invalid for a pattern that is none, or that some value could keep busy for years.
 
-    Such patterns repeat a group that itself repeats or chooses, as in `(a+)+`, or have many open repeats; those are
-    refused altogether.
+    Such patterns repeat a group that itself repeats or chooses, as in `(a+)+`, or have many repeats and choices side by
+    side, as in `a*a*a*a*` and `a?a?a?…`.
     """
     try:
         with warnings.catch_warnings():
@@ -76,26 +81,62 @@ def check_pattern(pattern: str) -> None:
         raise Invalid(
             "Write the pattern without references to groups and without (?…) other than (?:…).", field="pattern"
         )
-    varies: list[bool] = []
-    closed = False  # whether the group that has just ended repeats or chooses inside
-    repeats = 0
+    if _ways(pattern) > MAX_WAYS:
+        raise Invalid(
+            f"Write the pattern with at most {MAX_REPEATS} open repeats and few choices, and repeat no group without "
+            "end that itself repeats or chooses.",
+            field="pattern",
+        )
+
+
+def _ways(pattern: str) -> int:
+    """In how many ways a pattern could be tried on a value, at most: so often at worst is it looked at in vain.
+
+    What stands side by side multiplies, alternatives add up. Of a pattern that compiles.
+    """
+    groups: list[tuple[int, int]] = []
+    others, before, last = 0, 1, 1  # ways of the alternatives that have ended, of this one so far, of its last part
+    repeated = False
     for part in re.findall(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,?\d*\}|\(\?:|.", pattern, re.DOTALL):
-        repeating = part in ("*", "+") or (part[0] == "{" and len(part) > 2)
-        repeats += repeating and not re.fullmatch(r"\{\d+(,\d+)?\}", part)
-        if (repeating and closed) or repeats > MAX_REPEATS:
-            raise Invalid(
-                f"Write the pattern with at most {MAX_REPEATS} open repeats, and none of a group that itself repeats.",
-                field="pattern",
-            )
-        if varies and (repeating or part in ("|", "?")):
-            varies[-1] = True
-        closed = False
+        if part in ("*", "+", "?") or (part[0] == "{" and len(part) > 2):
+            if not repeated:  # else it says that the repeat is lazy or possessive
+                last = _repeated(last, part)
+            repeated = True
+            continue
+        repeated = False
+        before, last = min(before * last, MAX_WAYS + 1), 1
         if part in ("(", "(?:"):
-            varies.append(False)
+            groups.append((others, before))
+            others, before = 0, 1
+        elif part == "|":
+            others, before = others + before, 1
         elif part == ")":
-            closed = varies.pop()
-            if closed and varies:
-                varies[-1] = True
+            last = others + before
+            others, before = groups.pop()
+    return others + before * last
+
+
+def _repeated(ways: int, repeat: str) -> int:
+    """The ways of something that is repeated. More than MAX_WAYS are not counted."""
+    least, most = {"*": ("", ""), "+": ("1", ""), "?": ("", "1")}.get(repeat) or _bounds(repeat)
+    low, high = int(least or 0), int(most) if most else None
+    if ways == 1:
+        return OPEN_WAYS if high is None else min(high - low + 1, OPEN_WAYS)
+    if high is None:
+        return MAX_WAYS + 1
+    total, power = 0, 1
+    for times in range(high + 1):
+        total += power if times >= low else 0
+        power *= ways
+        if power > MAX_WAYS:
+            return total + (power if times < high else 0)
+    return total
+
+
+def _bounds(repeat: str) -> tuple[str, str]:
+    """`{2,5}` as its two numbers; one that is open has none."""
+    least, comma, most = repeat[1:-1].partition(",")
+    return least, most if comma else least
 
 
 def judge(rules: Iterable[Rule], reports: Sequence[Report]) -> tuple[Finding, ...]:
