@@ -1,6 +1,7 @@
 """Reads request bodies within bounds: nothing is taken into memory that the bound does not cover."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -8,6 +9,7 @@ from django.http import HttpRequest, UnreadablePostError
 from gunicorn.http.errors import ParseException
 
 from apps.api.refusals import Refused
+from apps.core.errors import Transient
 
 MIB = 2**20
 LIMIT = MIB  # of an ordinary body
@@ -41,8 +43,11 @@ def spool(request: HttpRequest, limit: int) -> IO[bytes]:
         for piece in _pieces(request, limit):
             file.write(piece)
         file.seek(0)
-    except BaseException:
-        file.close()
+    except BaseException as error:
+        with suppress(OSError):  # what a full disk did not take is not taken now either
+            file.close()
+        if isinstance(error, OSError):  # of the file: what the connection raises has become Refused
+            raise Transient("There is no room for temporary files here; make some, and send the body again.") from error
         raise
     return file
 

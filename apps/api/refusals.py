@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.core.exceptions import TooManyFieldsSent
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpResponse, UnreadablePostError
 from ninja.errors import HttpError, ValidationError
@@ -108,6 +109,7 @@ _SHOWN: dict[type, Callable[[Any], HttpResponse]] = {
     Unreadable: lambda error: problem(400, str(error)),
     ValidationError: lambda error: invalid("", *map(_named, error.errors)),
     HttpError: lambda error: problem(error.status_code, str(error)),
+    TooManyFieldsSent: lambda error: invalid("There are far more parameters than this takes."),
     Http404: lambda error: problem(404, "There is nothing with this identifier."),
     UnreadablePostError: lambda error: problem(400, "The connection ended before the body was complete."),
     OperationalError: _away,

@@ -40,11 +40,14 @@ Slug = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_
 Identifier = Annotated[str, Field(min_length=1, max_length=170)]
 
 
-def _text_without_edges(value: str) -> str:
+def _name(value: str) -> str:
+    """A name without spaces around it. MySQL takes a text of spaces for an empty one, and so do people."""
+    if not any(letter.isprintable() and letter != " " for letter in value):
+        raise ValueError("Give a name that can be read")
     return value.strip()
 
 
-Line = Annotated[str, AfterValidator(_text_without_edges)]
+Name = Annotated[str, AfterValidator(_name)]
 
 
 class Given(BaseModel):

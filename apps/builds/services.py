@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from apps.builds import intake, rules
 from apps.builds.choices import BuildStatus, DiagnosticStatus, Level, ReportFormat, Severity
-from apps.builds.models import MAX_ERROR_LOG, MAX_NOTES, Build, Diagnostic, DiagnosticReport
+from apps.builds.models import MAX_ERROR_LOG, MAX_NOTES, Build, Diagnostic, DiagnosticReport, semantic_version
 from apps.builds.parsers.base import Stream
 from apps.core import audit, ids
 from apps.core.errors import Conflict, Invalid
@@ -20,7 +20,8 @@ from apps.inventory.models import Service
 
 # What may be told of a build. None stands for "not told" and changes nothing. The branch is told when it begins, for
 # its diagnostics are compared with those of that branch.
-FACTS = ("commit_sha", "run_url", "node_version", "typescript_version", "astro_version", "build_command")
+VERSIONS = ("node_version", "typescript_version", "astro_version")
+FACTS = ("commit_sha", "run_url", *VERSIONS, "build_command")
 BEGINNING = ("branch", *FACTS)
 FIGURES = ("build_time", "bundle_size", "error_count", "warning_count", "error_log")
 _MOST = {"bundle_size": 2**63 - 1, "error_count": rules.MAX_NUMBER, "warning_count": rules.MAX_NUMBER}
@@ -263,6 +264,10 @@ def _clean(name: str, value: Any) -> Any:
         return float(value)
     if not isinstance(value, str):
         raise Invalid(f"{label} is a text.", field=name)
+    if name == "commit_sha":
+        return value.lower()
+    if name in VERSIONS and not value.isascii():  # other scripts have digits too
+        raise Invalid(str(semantic_version.message), field=name)
     if name == "error_log":
         return rules.plain_end(redact(value), MAX_ERROR_LOG)
     if name in ("build_command", "run_url"):

@@ -1,5 +1,6 @@
 """Bodies on a real web server: bounded whatever their headers say, whole or refused."""
 
+import errno
 import http.client
 import json
 import os
@@ -7,6 +8,7 @@ import socket
 import threading
 from datetime import UTC, datetime
 from io import BytesIO
+from tempfile import SpooledTemporaryFile
 from urllib.parse import urlsplit
 
 import psutil
@@ -17,6 +19,7 @@ from django.test import RequestFactory
 
 from apps.api import bodies
 from apps.api.refusals import Refused
+from apps.core.errors import Transient
 from apps.health.models import HealthCheck
 from apps.inventory.models import Instance
 from tests.serving import served
@@ -159,6 +162,16 @@ def request(content: bytes, **environ: object) -> WSGIRequest:
 def test_a_body_is_spooled_whole_and_rewound():
     with bodies.spool(request(b"x" * 3 * MIB), 4 * MIB) as file:
         assert len(file.read()) == 3 * MIB
+
+
+def test_a_full_disk_is_a_reason_to_come_back_later(monkeypatch):
+    class Full(SpooledTemporaryFile):
+        def write(self, piece):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bodies, "SpooledTemporaryFile", Full)
+    with pytest.raises(Transient, match="temporary files"):
+        bodies.spool(request(b"x" * MIB), 4 * MIB)
 
 
 def test_a_server_that_cannot_end_a_body_in_chunks_asks_for_its_length():

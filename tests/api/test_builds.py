@@ -50,6 +50,13 @@ def test_a_wrong_build_is_422_and_not_stored(api, wrong, field):
     assert not Build.objects.exists()
 
 
+def test_a_commit_is_one_in_capitals_too(api):
+    build = api.post("/builds", {"environment": "production", "commit_sha": "ABCDEF1"}).json()
+
+    assert build["commit_sha"] == "abcdef1"
+    assert api.get("/builds?commit_sha=ABCDEF1").json()["items"][0]["id"] == build["id"]
+
+
 def test_an_illegal_move_is_409_and_names_the_legal_ones(api):
     over = BuildFactory(build_status="success")
     assert problem_of(api.send("PATCH", f"/builds/{over.pk}", {"status": "building"}), 409)["legal"] == []

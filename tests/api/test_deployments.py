@@ -81,6 +81,7 @@ def _brought_out(api, version: str) -> dict:
         ({"committed_at": (datetime.now(UTC) + timedelta(days=2)).isoformat()}, "committed_at"),
         ({"checklist": {"health_passing": "passed"}}, "checklist"),
         ({"environment_variables": [{"key": "A-B"}]}, "key"),
+        ({"triggered_by": " "}, "triggered_by"),
         *(({name: EVIL}, name) for name in ("service", "version", "commit_sha", "status", "deployment_url")),
     ],
 )
@@ -110,6 +111,20 @@ def test_a_build_that_failed_is_not_deployed(api, shop):
     assert (
         "only a successful build" in problem_of(api.post("/deployments", {**BODY, "build_id": build.pk}), 409)["detail"]
     )
+
+
+def test_a_build_of_another_service_is_named_as_the_request_names_it(api, shop):
+    build = BuildFactory(build_status="success")
+    problem = problem_of(api.post("/deployments", {**BODY, "build_id": build.pk}), 422)
+    assert problem["errors"][0]["field"] == "build_id"
+
+
+def test_who_has_ticked_an_item_has_a_name(api, shop):
+    begun = api.post("/deployments", BODY).json()
+    path = f"/deployments/{begun['id']}/checklist/network_policies/tick"
+    assert problem_of(api.post(path, {"done": True, "person": " \u200b "}), 422)["errors"][0]["field"] == "person"
+    ticked = api.post(path, {"done": True, "person": " Ann ", "note": ""}).json()
+    assert [item["detail"] for item in ticked["checklist"] if item["key"] == "network_policies"] == ["Ann"]
 
 
 def test_a_sensitive_value_is_refused_and_not_repeated(api, shop):

@@ -113,7 +113,7 @@ def test_wrong_input_is_422_and_names_the_field(api, body, field):
     "query",
     [
         *("colour=red", "limit=0", "limit=201", "limit=x", "limit=1&limit=2", "cursor=nonsense"),
-        *("environment=qa", "environment=%00", "active=maybe"),
+        *("environment=qa", "environment=%00", "active=maybe", "a&" * 1001),
     ],
 )
 def test_a_wrong_parameter_is_422(api, query):

@@ -105,6 +105,7 @@ def test_the_same_message_twice_changes_nothing_the_second_time(app):
     [
         ("node_version", "20"),
         ("node_version", "latest"),
+        ("node_version", "20.1\u0967.0"),  # a digit, and none that anybody means
         ("typescript_version", "5.04.1"),
         ("astro_version", "1.2.3; DROP TABLE builds"),
         ("astro_version", "1.2.3\n"),

@@ -30,7 +30,7 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class BuildFacts(Given):
     """What may be told of a build at any time."""
 
-    commit_sha: str | None = Field(None, pattern=r"^[0-9a-f]{7,40}$", description="7 to 40 hexadecimal digits")
+    commit_sha: str | None = Field(None, pattern=r"^[0-9a-fA-F]{7,40}$", description="7 to 40 hexadecimal digits")
     run_url: str | None = Field(None, min_length=1, max_length=300, description="Where the CI job shows its log")
     node_version: Version | None = None
     typescript_version: Version | None = None
@@ -193,7 +193,7 @@ def list_builds(request: ApiRequest, given: Query[BuildFilters]) -> Any:
         "environment": given.environment,
         "branch": given.branch,
         "build_status": given.status,
-        "commit_sha": given.commit_sha,
+        "commit_sha": given.commit_sha and given.commit_sha.lower(),
     }
     rows = Build.objects.select_related("service").filter(
         **{name: value for name, value in columns.items() if value is not None}

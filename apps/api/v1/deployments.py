@@ -12,7 +12,7 @@ from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import page
 from apps.api.refusals import NotFound
-from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
+from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Name, Page, Shown, Slug, words
 from apps.builds.models import Build
 from apps.core import ids
 from apps.core.choices import Environment
@@ -35,6 +35,7 @@ from apps.inventory.models import DEFAULT_SERVICE, Service, Workload
 router = Endpoints(tags=["Deployments"])
 
 StatusWord = Annotated[str, Field(max_length=16, description="Also deploying for in_progress, success for completed")]
+Person = Annotated[Name, Field(min_length=1, max_length=150)]
 Reason = Annotated[str, Field(max_length=MAX_REASON)]
 Url = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -75,7 +76,7 @@ class DeploymentGiven(DeploymentFacts):
     commit_message: str = Field("", description="Its first 500 characters are kept")
     build_id: Identifier | None = Field(None, description="The build that goes out; only a successful one may")
     committed_at: Moment | None = Field(None, description="When the commit was made: lead time counts from here")
-    triggered_by: str | None = Field(None, min_length=1, max_length=150, description="Default: the token's name")
+    triggered_by: Person | None = Field(None, description="Default: the token's name")
     status: StatusWord = "in_progress"
     deployment_platform: str | None = Field(None, max_length=50)
     domain: str | None = Field(None, max_length=253)
@@ -107,7 +108,7 @@ class TickGiven(Given):
     """A manual item, and who has looked at it."""
 
     done: bool
-    person: str = Field(min_length=1, max_length=100, description="Who has looked")
+    person: Person = Field(max_length=100, description="Who has looked")
     note: str = Field("", max_length=300)
 
 
@@ -240,15 +241,18 @@ def start_deployment(request: ApiRequest, body: DeploymentGiven) -> Status[Any]:
         exclude={"service", "environment", "checklist", "environment_variables", "triggered_by", "build_id"},
         exclude_none=True,
     )
-    row = services.start_deployment(
-        workload=services.workload_of(service=body.service, environment=body.environment),
-        actor=actor(request),
-        triggered_by=body.triggered_by or request.token.name,
-        build=_build(body.build_id),
-        reported=body.checklist,
-        environment_variables=_reports(body.environment_variables),
-        **told,
-    )
+    try:
+        row = services.start_deployment(
+            workload=services.workload_of(service=body.service, environment=body.environment),
+            actor=actor(request),
+            triggered_by=body.triggered_by or request.token.name,
+            build=_build(body.build_id),
+            reported=body.checklist,
+            environment_variables=_reports(body.environment_variables),
+            **told,
+        )
+    except Invalid as error:
+        raise Invalid(str(error), field="build_id" if error.field == "build" else error.field) from error
     return Status(201, _shown(row))
 
 

@@ -78,7 +78,7 @@ class _Output:
         if total:
             self._told += int(total[1])
         elif line.strip() and not self._strange and not _HARMLESS.match(line):
-            self._strange = plain(line, 120)
+            self._strange = plain(line, 120) or "characters that are no text"
 
     def close(self) -> None:
         """The diagnostic that was begun is whole."""

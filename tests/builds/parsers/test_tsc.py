@@ -157,6 +157,7 @@ def test_a_run_that_found_nothing_leaves_no_doubt(text):
         ("\x1b[31mFATAL ERROR: heap out of memory\x1b[0m\n", "heap out of memory"),
         (ONE + "\nFound 2 errors in 2 files.\n", "found 2 errors and holds 1"),
         ("Found 1 error.\n", "found 1 errors and holds 0"),
+        ("\0" * 100, "characters that are no text"),
     ],
 )
 def test_output_that_may_not_be_whole_is_doubted(text, doubt):
