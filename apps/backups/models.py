@@ -11,11 +11,11 @@ from django.db.models import Case, F, Q, Value, When
 
 from apps.backups import rules
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, RestoreStatus, Trigger
-from apps.backups.engines.address import place
 from apps.core import ids, lease
 from apps.core.choices import Environment
 from apps.core.errors import Conflict
 from apps.core.wake import wake
+from apps.inventory.addresses import place
 from apps.inventory.choices import DatabaseEngine
 from apps.inventory.models import Database
 

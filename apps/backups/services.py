@@ -12,12 +12,13 @@ from django.utils import timezone
 from apps.backups.choices import BackupStatus, BackupType, RestoreKind, Trigger
 from apps.backups.engines import engine_for
 from apps.backups.engines.address import parse_url
-from apps.backups.engines.base import Address, EngineError, Preflight
+from apps.backups.engines.base import EngineError, Preflight
 from apps.backups.models import BACKED_UP, BackupJob, BackupPlan, Restore, place_of, schema_beside
 from apps.core import audit, vault
 from apps.core.errors import Conflict, Invalid
 from apps.core.models import MAX_REASON
 from apps.core.redaction import redact
+from apps.inventory.addresses import Address
 from apps.inventory.models import DEFAULT_SERVICE, Database, Service
 
 PLAN_FIELDS = frozenset({"enabled", "cron", "time_zone", "retention_days", "archive_months", "drill"})

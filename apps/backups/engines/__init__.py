@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from apps.backups.engines.address import parse_url
-from apps.backups.engines.base import Address, Engine, Reader
+from apps.backups.engines.base import Engine, Reader
 from apps.backups.engines.mysql import MySQLEngine
 from apps.backups.engines.postgresql import PostgreSQLEngine
 from apps.backups.engines.sqlite import SQLiteEngine
+from apps.inventory.addresses import Address
 
 __all__ = ["ENGINES", "engine_for", "parse_url", "reader_for"]
 

@@ -5,28 +5,16 @@ in the environment or in a file others can read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 from apps.core.errors import PulsewatchError
+from apps.inventory.addresses import Address
 
 
 class EngineError(PulsewatchError):
     """The engine or its client failed. The text names cause and remedy and carries no credential."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a database is and how to sign in; made from a URL by `parse_url`. The password never shows in repr."""
-
-    engine: str  # mysql, postgresql, sqlite
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    database: str  # schema name; for SQLite the path of the file
-    options: Mapping[str, str] = field(default_factory=dict)  # TLS: ssl_ca, ssl_mode …
 
 
 @dataclass(frozen=True, slots=True)

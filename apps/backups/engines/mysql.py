@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from apps.backups.engines.base import Address, EngineError, Finding, Objects, Preflight
+from apps.backups.engines.base import EngineError, Finding, Objects, Preflight
 from apps.backups.engines.clients import DumpClient, RestoreClient
 from apps.backups.engines.mysql_clients import (
     CONNECT_SECONDS,
@@ -23,6 +23,7 @@ from apps.backups.engines.mysql_grants import Grants, missing
 from apps.backups.engines.mysql_reader import MySQLReader
 from apps.backups.engines.mysql_restore import MySQLRestoring
 from apps.core.redaction import redact
+from apps.inventory.addresses import Address
 
 ANSWER_SECONDS = 60  # for one answer from the catalogue, which is slow where there are many tables
 LOCK_SECONDS = 60  # that DROP DATABASE waits for sessions of others; the server itself would wait for a day or a year

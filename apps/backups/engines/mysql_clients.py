@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.backups.engines.base import Address, EngineError
+from apps.backups.engines.base import EngineError
 from apps.backups.engines.clients import CREDENTIALS, programs, version_text
+from apps.inventory.addresses import Address, AddressInvalid, mysql_ssl_mode
 
 CONNECT_SECONDS = 5  # a server that takes longer to greet is as good as down
 
@@ -165,10 +166,10 @@ def _tls(address: Address, vendor: str) -> dict[str, str]:
 
 def ssl_mode(address: Address) -> str:
     """MySQL's word for how the connection is encrypted: by default if the server can."""
-    mode = address.options.get("ssl_mode", "").upper().replace("-", "_")
-    if mode not in ("", "DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"):
-        raise EngineError("ssl_mode is none of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY.")
-    return mode or ("VERIFY_CA" if "ssl_ca" in address.options else "PREFERRED")
+    try:
+        return mysql_ssl_mode(address.options)
+    except AddressInvalid as error:
+        raise EngineError(str(error)) from None
 
 
 def _quoted(value: str) -> str:

@@ -14,7 +14,7 @@ from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
 
 from apps.backups.engines import postgresql_catalogue as catalogue
-from apps.backups.engines.base import Address, Dump, EngineError, Objects, Preflight, Reader, Restoring
+from apps.backups.engines.base import Dump, EngineError, Objects, Preflight, Reader, Restoring
 from apps.backups.engines.clients import (
     CREDENTIALS,
     VERSION_SECONDS,
@@ -26,6 +26,7 @@ from apps.backups.engines.clients import (
 )
 from apps.backups.engines.postgresql_reader import NAME, PostgreSQLReader, unquoted
 from apps.backups.engines.postgresql_script import Script, TableScript
+from apps.inventory.addresses import Address
 
 APPLICATION = "pulsewatch"  # how our connections are called in pg_stat_activity
 CONNECT_SECONDS = 10

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self
 
 from apps.backups.engines.base import (
-    Address,
     Dump,
     EngineError,
     Finding,
@@ -30,6 +29,7 @@ from apps.backups.engines.sqlite_reader import (
     damage,
 )
 from apps.backups.engines.sqlite_restore import BESIDE, FileRestoring, TableRestoring
+from apps.inventory.addresses import Address
 
 LOCK_SECONDS = 30  # a writer may hold the source so long before the backup gives up
 PAUSE_SECONDS = 0.1  # between two tries on a locked source

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.backups.engines import parse_url
-from apps.backups.engines.base import Address, EngineError
+from apps.backups.engines.base import EngineError
+from apps.inventory.addresses import Address
 
 
 @pytest.mark.parametrize(
