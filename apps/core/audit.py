@@ -1,6 +1,6 @@
 """Writing the audit trail. Every service verb calls `record` inside its own transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -37,6 +37,16 @@ class Actor:
         return cls(ActorKind.AUTOMATION, name)
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One of many things that are recorded together."""
+
+    action: str
+    subject: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
 def record(
     *,
     actor: Actor,
@@ -47,18 +57,25 @@ def record(
     reason: str = "",
 ) -> None:
     """Add one entry. Address and request id come from the running request; secrets are cut out, a long reason short."""
-    now = context.current()
-    entry = AuditEntry(
-        at=timezone.now(),
-        actor_kind=actor.kind,
-        actor=actor.name,
-        user_id=actor.user_id,
-        action=action,
-        subject=subject,
-        ip_address=now.ip_address,
-        request_id=now.request_id or "",
-        reason=redact(reason)[:MAX_REASON],  # hiding a short secret makes the text longer
-        before=redact_value(None, dict(before or {})),
-        after=redact_value(None, dict(after or {})),
+    record_all([Entry(action, subject, before or {}, after or {})], actor=actor, reason=reason)
+
+
+def record_all(entries: Iterable[Entry], *, actor: Actor, reason: str = "") -> None:
+    """Add what was done at once to many subjects, each its own entry."""
+    now, at = context.current(), timezone.now()
+    inserts.insert(
+        AuditEntry(
+            at=at,
+            actor_kind=actor.kind,
+            actor=actor.name,
+            user_id=actor.user_id,
+            action=entry.action,
+            subject=entry.subject,
+            ip_address=now.ip_address,
+            request_id=now.request_id or "",
+            reason=redact(reason)[:MAX_REASON],  # hiding a short secret makes the text longer
+            before=redact_value(None, dict(entry.before)),
+            after=redact_value(None, dict(entry.after)),
+        )
+        for entry in entries
     )
-    inserts.insert([entry])
