@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from apps.inventory.parsers import csv_file, yaml_file
-from apps.inventory.parsers.base import Cell, Row, Unreadable, decoded
+from apps.inventory.parsers.base import MAX_BYTES, Cell, Row, Unreadable, decoded
 
-__all__ = ["EXTENSIONS", "FORMATS", "MEDIA_TYPES", "Cell", "Row", "Unreadable", "read", "write"]
+__all__ = ["EXTENSIONS", "FORMATS", "MAX_BYTES", "MEDIA_TYPES", "Cell", "Row", "Unreadable", "read", "write"]
 
 FORMATS: dict[
     str, tuple[Callable[[str], list[Row]], Callable[[Iterable[Mapping[str, Cell]], tuple[str, ...]], str]]
