@@ -19,14 +19,9 @@ from apps.backups.rules import next_slot, zone
 from apps.backups.standing import states
 from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
-from apps.core.display import badge, badges, moment, share, size, span
+from apps.core.display import badge, badges, moment, share, size, span, unbroken
 from apps.core.pages import DetailAdmin
 from apps.inventory.models import Database
-
-
-def _unbroken(*parts: str) -> SafeString:
-    """Text that wraps between its parts only."""
-    return format_html_join(" ", '<span class="whitespace-nowrap">{}</span>', ((part,) for part in parts))
 
 
 class StateChangeList(ChangeList):
@@ -87,11 +82,11 @@ class DatabaseAdmin(DetailAdmin):
         measured = row.state.measured
         if measured is None:
             return "never"
-        return _unbroken(f"{span(row.state.drill_age, units=1)} ago,", f"restored in {span(measured.restore_seconds)}")
+        return unbroken(f"{span(row.state.drill_age, units=1)} ago,", f"restored in {span(measured.restore_seconds)}")
 
     @admin.display(description="next backup")
     def upcoming(self, row: Database) -> SafeString:
-        return _unbroken(moment(row.state.next_slot) if row.state.next_slot else "none planned")
+        return unbroken(moment(row.state.next_slot) if row.state.next_slot else "none planned")
 
     @admin.display(description="where")
     def where(self, row: Database) -> SafeString:
@@ -122,7 +117,7 @@ class BackupPlanAdmin(WritingAdmin):
 
     @admin.display(description="next backup")
     def upcoming(self, row: BackupPlan) -> SafeString:
-        return _unbroken(moment(next_slot(row.cron, row.time_zone, timezone.now())) if row.enabled else "off")
+        return unbroken(moment(next_slot(row.cron, row.time_zone, timezone.now())) if row.enabled else "off")
 
     @admin.display(description="next three backups")
     def slots(self, row: BackupPlan) -> str | SafeString:

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError
 from django.db.models import QuerySet
@@ -37,18 +36,6 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-class HistoryAdmin(ReadOnlyAdmin):
-    """History whose pages are also found under an id as it stands in a log line, which the admin would decode."""
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if self.model._default_manager.filter(pk=object_id).exists():
-            object_id = quote(object_id)
-        page: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
-        return page
 
 
 class WritingAdmin(ModelAdmin):

@@ -79,3 +79,8 @@ def linked(row: Model, text: str = "") -> SafeString:
     """A row as a link to its page, and words after it."""
     link = format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', page_of(row), str(row))
     return format_html("{}, {}", link, text) if text else link
+
+
+def unbroken(*parts: str) -> SafeString:
+    """Text that wraps between its parts only."""
+    return format_html_join(" ", '<span class="whitespace-nowrap">{}</span>', ((part,) for part in parts))

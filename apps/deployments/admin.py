@@ -9,13 +9,12 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.core import ids
 from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
-from apps.core.display import badge, badges, span
+from apps.core.display import badge, badges, moment, span, unbroken
 from apps.core.pages import DetailAdmin
 from apps.deployments import actions, dashboard, details, preparation
 from apps.deployments.display import remarks, status_label, verdict_label
@@ -89,7 +88,7 @@ class DeploymentAdmin(DetailAdmin):
 
     @admin.display(description="where")
     def where(self, row: Deployment) -> SafeString:
-        return format_html('<span class="whitespace-nowrap">{}/{}</span>', row.service, row.environment)
+        return unbroken(f"{row.service}/{row.environment}")
 
     @admin.display(description="status")
     def state(self, row: Deployment) -> SafeString:
@@ -102,11 +101,11 @@ class DeploymentAdmin(DetailAdmin):
 
     @admin.display(description="began")
     def began(self, row: Deployment) -> SafeString:
-        return format_html('<span class="whitespace-nowrap">{}</span>', f"{row.started_at:%Y-%m-%d %H:%M} UTC")
+        return unbroken(moment(row.started_at))
 
     @admin.display(description="took")
     def took(self, row: Deployment) -> SafeString:
-        return format_html('<span class="whitespace-nowrap">{}</span>', span(row.duration_seconds))
+        return unbroken(span(row.duration_seconds))
 
     @admin.display(description="remark")
     def remark(self, row: Deployment) -> SafeString:

@@ -127,12 +127,9 @@ def test_buttons_on_the_page_of_a_diagnostic_lead_to_the_question(sign_in):
     client = sign_in("operator")
     for key in (quote(row.pk), row.pk):
         page = text(client.get(reverse("admin:builds_diagnostic_change", args=[key])))
-    assert "Take into work" in page
-    for button, title in (("take", "Take into work"), ("defer", "Defer"), ("resolve", "Mark as resolved")):
-        for key in (quote(row.pk), row.pk):
-            url = reverse(f"admin:builds_diagnostic_{button}_this", args=[key])
-            assert f"{title}: 1 diagnostic<" in text(client.get(url, follow=True))
-        assert reverse(f"admin:builds_diagnostic_{button}_this", args=[quote(row.pk)]) in page
+    for status, title in (("in_progress", "Take into work"), ("deferred", "Defer"), ("resolved", "Mark as resolved")):
+        assert f"{MOVE}?status={status}&amp;id={row.pk}" in page
+        assert f"{title}: 1 diagnostic<" in text(client.get(MOVE, {"status": status, "id": row.pk}))
     client.force_login(UserFactory(username="vera", group="viewer"), backend=BACKEND)
     assert "Take into work" not in text(client.get(reverse("admin:builds_diagnostic_change", args=[row.pk])))
 
