@@ -16,7 +16,7 @@ from apps.health.choices import (
     SubjectKind,
 )
 from apps.inventory.choices import HttpMethod
-from apps.inventory.models import Database, Endpoint, Instance
+from apps.inventory.models import Database, Endpoint, Instance, Workload
 
 MAX_ERROR = 300  # characters kept of why a check failed
 
@@ -349,3 +349,62 @@ class RolledHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}, {self.hour:%Y-%m-%d %H}:00 UTC"
+
+
+class UtilisationMinute(models.Model):
+    """How loaded the instances of a workload were in one minute; kept for 90 days. Scaling reads nothing else.
+
+    Written when the samples of the minute are stored, and again when some come late. No row: nobody looked. An instance
+    with several samples in the minute counts once, with their mean. Percentages are of an instance's limit, so a sum of
+    250 over 3 instances is a mean of 83.3 %.
+
+    Missing are `expected - reported`; those of whom only CPU is missing are
+    `expected - cpu_count - warming_cpu_count`, and of memory likewise.
+    """
+
+    workload = models.ForeignKey(Workload, on_delete=models.CASCADE, related_name="utilisation", db_index=False)
+    minute = models.DateTimeField(help_text="Its start")
+    expected = models.PositiveIntegerField(
+        help_text="Instances with a sample in this minute, and active ones seen at work within the hour that ends then"
+    )
+    reported = models.PositiveIntegerField(help_text="Of these, how many told their CPU or memory")
+    warming = models.PositiveIntegerField(
+        help_text="Of the expected ones, how many had been running for less than three minutes"
+    )
+    cpu_sum = models.FloatField("CPU, sum (%)", help_text="Over instances that are not warming")
+    cpu_count = models.PositiveIntegerField(help_text="How many instances that sum is of")
+    memory_sum = models.FloatField("memory, sum (%)")
+    memory_count = models.PositiveIntegerField()
+    warming_cpu_sum = models.FloatField(help_text="The same over instances that are warming")
+    warming_cpu_count = models.PositiveIntegerField()
+    warming_memory_sum = models.FloatField()
+    warming_memory_count = models.PositiveIntegerField()
+    samples = models.PositiveIntegerField(help_text="How many raw samples the row was made from")
+
+    class Meta:
+        db_table = "utilisation_minutes"
+        ordering = ("-minute", "workload")
+        verbose_name = "utilisation of a minute"
+        verbose_name_plural = "utilisation by the minute"
+        indexes = (
+            # What is written again, and the deletion of old ones, go by time.
+            models.Index(fields=("minute",), name="idx_utilisation_minutes_minute"),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=("workload", "minute"), name="utilisation_minutes_workload_minute"),
+            models.CheckConstraint(
+                condition=Q(
+                    expected__gte=F("reported"),
+                    warming__lte=F("expected"),
+                    reported__gte=F("cpu_count") + F("warming_cpu_count"),
+                )
+                & Q(reported__gte=F("memory_count") + F("warming_memory_count")),
+                name="utilisation_minutes_counts_fit",
+            ),
+            _not_negative(
+                "cpu_sum", "memory_sum", "warming_cpu_sum", "warming_memory_sum", table="utilisation_minutes"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.workload_id} at {self.minute:%Y-%m-%d %H:%M} UTC: {self.reported} of {self.expected}"

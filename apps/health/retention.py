@@ -8,7 +8,7 @@ from django.db import models
 
 from apps.core.models import StopSwitch
 from apps.health import rules
-from apps.health.models import HealthHourly, RolledHour
+from apps.health.models import HealthHourly, RolledHour, UtilisationMinute
 from apps.health.raw import SOURCES
 
 ROWS_OF_ONE_DELETION = 5_000  # about; a transaction of some 50 ms
@@ -35,7 +35,7 @@ def _old(now: datetime) -> Iterator[models.QuerySet[Any]]:
             if hour in rolled:
                 yield from _portions(source.model, source.at, hour)
     before = rules.hour_of(now - rules.HISTORY_KEPT)
-    for model, at in ((HealthHourly, "hour"), (RolledHour, "hour")):
+    for model, at in ((HealthHourly, "hour"), (RolledHour, "hour"), (UtilisationMinute, "minute")):
         while (first := model.objects.order_by(at).values_list(at, flat=True).first()) is not None and first < before:
             yield from _portions(model, at, rules.hour_of(first))
 

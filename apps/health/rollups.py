@@ -12,7 +12,8 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Count, Max, Q, Sum
 
-from apps.health import rules
+from apps.health import rules, utilisation
+from apps.health.choices import SubjectKind
 from apps.health.models import HealthHourly, RolledHour
 from apps.health.raw import Source
 
@@ -33,15 +34,18 @@ def roll_up(source: Source, now: datetime, *, in_time: Callable[[], bool] = lamb
             continue  # some of its rows may be deleted already
         rows = source.rows(hour, hour + rules.HOUR).count()
         if rows != seen.get(hour, 0):
+            if source.kind == SubjectKind.INSTANCE:
+                utilisation.correct(hour, rows)  # first: until the hour is sealed, a run that dies is made good
             roll_hour(source, hour, rows, now=now)
             rolled += 1
     return rolled
 
 
 def roll_hour(source: Source, hour: datetime, rows: int, *, now: datetime) -> None:
-    """Sum up one hour, which has about so many rows, and put the result in the place of what was there."""
+    """Sum up one hour, which had so many rows just now, and put the result in the place of what was there."""
     found = [row for chosen in _portions(source, hour, rows) for row in _summed(source, hour, chosen)]
-    checks = sum(row.checks for row in found)
+    # A row that came since they were counted was noticed by nobody before: it is left to the next run.
+    checks = min(rows, sum(row.checks for row in found))
     with transaction.atomic():
         RolledHour.objects.get_or_create(kind=source.kind, hour=hour, defaults={"checks": 0, "rolled_at": now})
         # One worker at a time, whatever each has read before.

@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.core import heartbeats
 from apps.core.choices import HeartbeatSource
 from apps.core.errors import PulsewatchError
-from apps.health import runner, upkeep
+from apps.health import runner, upkeep, utilisation
 from apps.inventory import services as inventory
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="health.sample")
 def sample() -> None:
-    """Register Pulsewatch's own web server where it is missing, then sample every instance."""
+    """Register Pulsewatch's own web server where it is missing, sample every instance, sum up how loaded they are."""
     try:
         inventory.ensure_own_instance(
             instance_id=settings.INSTANCE_ID, url=settings.SELF_URL, environment=settings.ENVIRONMENT
@@ -27,6 +27,7 @@ def sample() -> None:
         # Two first ticks at once, or a name that was given away: the others are sampled all the same.
         logger.exception("Pulsewatch's own instance could not be registered", extra={"event": "registration_failed"})
     runner.sample(timezone.now())
+    utilisation.record(timezone.now())
     heartbeats.beat(HeartbeatSource.SAMPLER, timezone.now())
 
 

@@ -122,7 +122,7 @@ def test_the_oldest_rows_and_an_hours_rows_are_found_by_an_index_on_time_alone(s
         source.rows(NOW, NOW + timedelta(minutes=1)).delete()
     assert len(asked.captured_queries) == 2
 
-    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN FORMAT=TRADITIONAL"
     for query in asked.captured_queries:
         with connection.cursor() as cursor:
             cursor.execute(f"{explain} {query['sql']}")
