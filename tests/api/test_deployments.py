@@ -1,12 +1,14 @@
 """Deployments through the API: right status, the field named, nothing stored of what is refused."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
 from apps.deployments import runner
 from apps.deployments.figures import measured
 from apps.deployments.models import Deployment, EnvironmentVariableRule, Gate
+from apps.deployments.rules import checklist
 from apps.inventory import services as inventory
 from apps.inventory.models import Workload
 from tests.api.test_builds import EVIL, problem_of
@@ -98,6 +100,40 @@ def test_text_is_stored_as_it_is_and_comes_back_as_json(api, shop):
     assert answer["Content-Type"].startswith("application/json")
 
 
+def test_no_text_field_takes_markup_for_more_than_text(api, shop):
+    begun = api.post(
+        "/deployments",
+        {
+            **BODY, "commit_message": EVIL, "triggered_by": EVIL, "deployment_platform": EVIL[:50],
+            "migration_version": EVIL, "github_run_id": EVIL[:64], "override_reason": EVIL, "status": "queued",
+        },
+    )  # fmt: skip
+    path = f"/deployments/{begun.json()['id']}"
+    answers = [
+        (201, begun),
+        (422, api.post(f"{path}/checklist", {"reported": {EVIL: "passed"}})),
+        (422, api.post(f"{path}/checklist", {"reported": {"migrations_run": EVIL}})),
+        (422, api.post(f"{path}/checklist/{quote(EVIL.replace('/', ''))}/tick", {"done": True, "person": "Ann"})),
+        (200, api.post(f"{path}/checklist/logs_clean/tick", {"done": True, "person": EVIL, "note": EVIL})),
+        (422, api.post(f"{path}/checklist/override", {"items": [EVIL], "reason": EVIL})),
+        (200, api.post(f"{path}/checklist/override", {"items": ["migrations_run"], "reason": EVIL})),
+        (422, api.post(f"{path}/environment-variables", {"environment_variables": [{"key": EVIL}]})),
+        (200, api.post(f"{path}/environment-variables", {"environment_variables": [{"key": "A", "value": EVIL}]})),
+        (422, api.send("PATCH", path, {"status": EVIL[:16]})),
+        (200, api.send("PATCH", path, {"status": "in_progress", "override_reason": EVIL})),
+        (200, api.send("PATCH", path, {"status": "failed", "error_message": EVIL, "migration_version": EVIL})),
+        (409, api.post(f"{path}/rollback", {"reason": EVIL})),
+        (404, api.get(f"/deployments/{quote(EVIL.replace('/', ''))}")),
+        (422, api.post("/deployments", {**BODY, EVIL: EVIL})),
+        (200, api.get(path)),
+    ]
+
+    for number, (status, answer) in enumerate(answers):
+        assert answer.status_code == status, (number, answer.content)
+        assert b"<" not in answer.content
+    assert answers[-1][1].json()["error_message"] == EVIL
+
+
 def test_an_illegal_move_is_409_with_the_legal_ones(api, shop):
     begun = api.post("/deployments", {**BODY, "status": "queued"}).json()
     assert problem_of(api.send("PATCH", f"/deployments/{begun['id']}", {"status": "success"}), 409)["legal"] == [
@@ -117,6 +153,23 @@ def test_a_build_of_another_service_is_named_as_the_request_names_it(api, shop):
     build = BuildFactory(build_status="success")
     problem = problem_of(api.post("/deployments", {**BODY, "build_id": build.pk}), 422)
     assert problem["errors"][0]["field"] == "build_id"
+
+
+def test_a_deployment_shows_all_items_the_open_ones_too(api, shop):
+    begun = api.post("/deployments", {**BODY, "checklist": {"migrations_run": "passed"}}).json()
+
+    shown = {item["key"]: item for item in api.get(f"/deployments/{begun['id']}").json()["checklist"]}
+
+    assert list(shown) == list(checklist.ITEMS)
+    assert (shown["migrations_run"]["state"], shown["migrations_run"]["by"]) == ("passed", "test-1")
+    assert (shown["pods_running"]["state"], shown["pods_running"]["blocking"], shown["pods_running"]["at"]) == (
+        *("open", True),
+        None,
+    )
+    assert not shown["database_safe"]["blocking"]
+    Workload.objects.filter(pk=shop.pk).update(require_backup=True)
+    shown = api.get(f"/deployments/{begun['id']}").json()["checklist"]
+    assert [item["blocking"] for item in shown if item["key"] == "database_safe"] == [True]
 
 
 def test_who_has_ticked_an_item_has_a_name(api, shop):

@@ -18,7 +18,7 @@ from apps.core import ids
 from apps.core.choices import Environment
 from apps.core.errors import Invalid
 from apps.core.models import MAX_REASON
-from apps.deployments import preparation, services
+from apps.deployments import checks, preparation, services
 from apps.deployments.choices import (
     ChecklistPhase,
     DeploymentKind,
@@ -29,7 +29,7 @@ from apps.deployments.choices import (
     ValidationStatus,
 )
 from apps.deployments.models import Deployment
-from apps.deployments.rules import transitions, variables
+from apps.deployments.rules import checklist, transitions, variables
 from apps.inventory.models import DEFAULT_SERVICE, Service, Workload
 
 router = Endpoints(tags=["Deployments"])
@@ -185,14 +185,18 @@ class GateShown(Shown):
 
 
 class ItemShown(Shown):
+    """Where one item of the checklist stands; of one that is open nobody has said anything yet."""
+
     key: str
+    title: str
     phase: words(ChecklistPhase)
-    state: words(ItemState)
-    detail: str
-    by: str
-    at: datetime
-    overridden_by: str
-    override_reason: str
+    blocking: bool = Field(description="While it has failed it refuses, unless overridden")
+    state: words(ItemState) = ItemState.OPEN.value
+    detail: str = ""
+    by: str = ""
+    at: datetime | None = None
+    overridden_by: str = ""
+    override_reason: str = ""
 
 
 class VariableShown(Shown):
@@ -402,7 +406,7 @@ def _shown(row: Deployment) -> dict[str, Any]:
 
 
 def _detail(deployment_id: str) -> dict[str, Any]:
-    rows = Deployment.objects.with_rollback_available().select_related("service", "gate")
+    rows = Deployment.objects.with_rollback_available().select_related("service", "workload", "gate")
     row = rows.filter(pk=deployment_id).first()
     if row is None:
         raise NotFound("deployment")
@@ -410,6 +414,23 @@ def _detail(deployment_id: str) -> dict[str, Any]:
         "rollback_available": row.rollback_available,
         "gate": getattr(row, "gate", None),
         "steps": list(row.steps.all()),
-        "checklist": list(row.checklist_items.all()),
+        "checklist": _checklist(row),
         "environment_variables": list(row.environment_variables.order_by("key")),
     }
+
+
+def _checklist(row: Deployment) -> list[dict[str, Any]]:
+    """Every item, in its order, with what is known of it."""
+    known = {item.key: item for item in row.checklist_items.all()}
+    told = ("state", "detail", "by", "at", "overridden_by", "override_reason")
+    also = checks.demanded(row.workload)
+    return [
+        {
+            "key": item.key,
+            "title": item.title,
+            "phase": item.phase,
+            "blocking": item.blocking or item.key in also,
+            **({name: getattr(known[item.key], name) for name in told} if item.key in known else {}),
+        }
+        for item in checklist.ITEMS.values()
+    ]
