@@ -7,9 +7,8 @@ from django.utils import timezone
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from apps.deployments.choices import DeploymentStatus
-from apps.deployments.figures import measured
+from apps.deployments.figures import deployed, measured
 from apps.deployments.models import OPEN, Deployment
-from apps.inventory.models import Workload
 
 DAYS = 30
 PLACE = ["service", "environment"]
@@ -35,8 +34,7 @@ def read() -> Iterator[Metric]:
     ):
         counted.add_metric([service, environment, DeploymentStatus(status).value], count)
     yield counted
-    deployed = Workload.objects.filter(deployments__isnull=False).distinct().select_related("service")
-    figures = measured(deployed, days=DAYS, now=timezone.now())
+    figures = measured(deployed(), days=DAYS, now=timezone.now())
     for field, (name, meaning) in GAUGES.items():
         family = GaugeMetricFamily(name, meaning, labels=PLACE)
         for workload, found in figures:

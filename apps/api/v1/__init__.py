@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
+from ninja.openapi.docs import Swagger
 from ninja.openapi.schema import OpenAPISchema
 
 from apps.api import refusals
@@ -35,6 +36,7 @@ api = Api(
     version=settings.VERSION,
     description="What CI reports and programs ask. docs/api.md explains tokens, errors, retries, paging and limits.",
     urls_namespace="api-v1",
+    docs=Swagger({"defaultModelsExpandDepth": 0}),
     parser=BodyParser(),
     renderer=Renderer(),
 )

@@ -9,8 +9,7 @@ from pydantic import Field
 from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints
 from apps.api.schemas import EnvironmentName, Given, Shown, Slug
-from apps.deployments.figures import measured
-from apps.inventory.models import Workload
+from apps.deployments.figures import deployed, measured
 
 router = Endpoints(tags=["Deployments"])
 
@@ -45,7 +44,7 @@ def dora_figures(request: ApiRequest, given: Query[DoraAsked]) -> Any:
 
     The change failure rate is failed deployments by deployments, not incidents: 4 of 23 are 17.4 %.
     """
-    rows = Workload.objects.filter(deployments__isnull=False).distinct().select_related("service")
+    rows = deployed()
     wanted = {"service__slug": given.service, "environment": given.environment}
     rows = rows.filter(**{name: value for name, value in wanted.items() if value is not None})
     return {
