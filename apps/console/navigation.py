@@ -33,6 +33,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
                 _item("Health", "ecg_heart", "health_healthcheck_changelist", "health.view_healthcheck"),
+                _item("Endpoints", "language", "inventory_endpoint_changelist", "inventory.view_endpoint"),
+                _item("Notes", "sticky_note_2", "console_note_changelist", "console.view_note"),
             ]
         },
         {

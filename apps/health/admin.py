@@ -8,8 +8,8 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from apps.core.admin import ReadOnlyAdmin
-from apps.health.choices import HealthStatus
-from apps.health.models import HealthCheck
+from apps.health.choices import CheckStatus, HealthStatus
+from apps.health.models import DatabaseCheck, EndpointCheck, HealthCheck, HealthHourly
 
 STATUS_LABELS = {
     HealthStatus.HEALTHY.label: "success",
@@ -89,3 +89,113 @@ class HealthCheckAdmin(ReadOnlyAdmin):
     @admin.display(description="why", empty_value="")
     def why(self, row: HealthCheck) -> SafeString:
         return format_html_join(", ", "{}", ((reason_text(reason),) for reason in row.reasons))
+
+
+CHECK_LABELS = {
+    CheckStatus.HEALTHY.label: "success",
+    CheckStatus.DEGRADED.label: "warning",
+    CheckStatus.FAILED.label: "danger",
+    CheckStatus.UNKNOWN.label: "info",
+}
+
+
+class CheckAdmin(ReadOnlyAdmin):
+    """Raw checks of the last day, the newest first. Pages of one target are reached from the page of that target."""
+
+    list_display_links = None
+
+    def get_list_filter(self, request: HttpRequest) -> tuple[str, ...]:
+        """Among millions, the few failed ones would be searched for one by one; of one target there are thousands."""
+        return ("status",) if {"endpoint__id__exact", "database__id__exact"} & set(request.GET) else ()
+
+    @admin.display(description="time", ordering="at")
+    def when(self, row: EndpointCheck | DatabaseCheck) -> str:
+        return f"{row.at:%Y-%m-%d %H:%M:%S}"
+
+    @display(description="status", label=CHECK_LABELS)
+    def state(self, row: EndpointCheck | DatabaseCheck) -> str:
+        return row.get_status_display()
+
+    @admin.display(description="response")
+    def response(self, row: EndpointCheck | DatabaseCheck) -> str:
+        return _milliseconds(row.response_time_ms)
+
+
+@admin.register(EndpointCheck)
+class EndpointCheckAdmin(CheckAdmin):
+    list_display = ("when", "endpoint", "state", "http_status", "response", "error")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[EndpointCheck]:
+        # Not joined: the database would begin with the endpoints and sort all there is.
+        return super().get_queryset(request).prefetch_related("endpoint__workload__service")
+
+
+@admin.register(DatabaseCheck)
+class DatabaseCheckAdmin(CheckAdmin):
+    list_display = (
+        "when",
+        "database",
+        "state",
+        "connection_status",
+        "query_status",
+        "response",
+        "connections",
+        "error",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DatabaseCheck]:
+        return super().get_queryset(request).prefetch_related("database")
+
+    @admin.display(description="connections")
+    def connections(self, row: DatabaseCheck) -> str:
+        if row.connections_used is None:
+            return "-"
+        return f"{row.connections_used} of {row.connections_max}" if row.connections_max else str(row.connections_used)
+
+
+@admin.register(HealthHourly)
+class HealthHourlyAdmin(ReadOnlyAdmin):
+    list_display = (
+        "begins",
+        "kind",
+        "subject",
+        "checks",
+        "up",
+        "down",
+        "degraded",
+        "unknown",
+        "mean",
+        "p95",
+        "slowest",
+    )
+    list_display_links = None
+    list_filter = ("kind",)
+    ordering = ("-hour", "-kind", "-id")  # the order of an index
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """The page of a target leads here with its key."""
+        return lookup == "subject" or super().lookup_allowed(lookup, value, request)
+
+    @admin.display(description="hour (UTC)", ordering="hour")
+    def begins(self, row: HealthHourly) -> str:
+        return f"{row.hour:%Y-%m-%d %H}:00"
+
+    @admin.display(description="uptime", empty_value="-")
+    def up(self, row: HealthHourly) -> str | None:
+        return None if row.uptime is None else f"{100 * row.uptime:.2f}\u00a0%"
+
+    @admin.display(description="mean")
+    def mean(self, row: HealthHourly) -> str:
+        return _milliseconds(row.response_mean_ms)
+
+    @admin.display(description="95 %")
+    def p95(self, row: HealthHourly) -> str:
+        return _milliseconds(row.response_p95_ms)
+
+    @admin.display(description="slowest")
+    def slowest(self, row: HealthHourly) -> str:
+        return _milliseconds(row.response_max_ms)
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}\u00a0ms"

@@ -1,0 +1,128 @@
+"""What became of an endpoint or a database: the last day check by check, and the last 90 days by the hour.
+
+Beside it, on the same axis, what else happened there: deployments, notes, maintenance windows.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet, Sum
+from django.utils import timezone
+
+from apps.alerts import windows
+from apps.console.models import Note
+from apps.core import ids
+from apps.core.charts import BAD, GOOD, UNKNOWN, WARNING, Axis, Chart, Moment, Period, Sample, draw, lasting
+from apps.core.display import moment, page_of
+from apps.deployments.models import Deployment
+from apps.health.choices import CheckStatus, SubjectKind
+from apps.health.models import DatabaseCheck, EndpointCheck, HealthHourly
+from apps.inventory.models import Database, Endpoint, Service
+
+DAY, QUARTER, HOUR = timedelta(hours=24), timedelta(days=90), timedelta(hours=1)
+MARKS = 200  # deployments, and notes, on one chart: more would be a wall
+
+STATES = {
+    CheckStatus.HEALTHY: GOOD,
+    CheckStatus.DEGRADED: WARNING,
+    CheckStatus.FAILED: BAD,
+    CheckStatus.UNKNOWN: UNKNOWN,
+}
+
+
+def kind_of(row: Endpoint | Database) -> SubjectKind:
+    """As which its hours are kept."""
+    return SubjectKind.ENDPOINT if isinstance(row, Endpoint) else SubjectKind.DATABASE
+
+
+def checks_of(row: Endpoint | Database) -> QuerySet[Any]:
+    """Its raw checks."""
+    if isinstance(row, Endpoint):
+        return EndpointCheck.objects.filter(endpoint=row)
+    return DatabaseCheck.objects.filter(database=row)
+
+
+def hours_of(row: Endpoint | Database) -> QuerySet[HealthHourly]:
+    """Its hours."""
+    return HealthHourly.objects.filter(kind=kind_of(row), subject=str(row.pk))
+
+
+def charts(row: Endpoint | Database, now: datetime) -> list[tuple[str, Chart]]:
+    """The two charts of its page with their headings. A handful of queries, whatever there is."""
+    day, quarter = Axis(now - DAY, now), Axis(now - QUARTER, now)
+    service, environment = place_of(row)
+    marks = list(moments(now - QUARTER, environment, service_id=service.pk))
+    silent = list(periods(row, now - QUARTER, now))
+    name = "response time" if isinstance(row, Endpoint) else "connecting and query"
+    found = []
+    for heading, axis, samples in (
+        (f"The last 24 hours, {name}, every check", day, list(day_of(row, now))),
+        (f"The last 90 days, {name}, 95th percentile of each hour", quarter, list(quarter_of(row, now))),
+    ):
+        chart = draw(axis, lanes=[("status", samples)], curve=samples, moments=marks, periods=silent, label=heading)
+        found.append((heading, chart))
+    return found
+
+
+def day_of(row: Endpoint | Database, now: datetime) -> Iterator[Sample]:
+    """Its checks of the last 24 hours. Two that are missing in a row are a gap."""
+    every = timedelta(seconds=row.interval_seconds)
+    columns = ("at", "status", "response_time_ms")
+    found = list(checks_of(row).filter(at__gte=now - DAY, at__lte=now).order_by("at").values_list(*columns))
+    for (at, status, ms), until in zip(found, lasting([at for at, _, _ in found], every=every), strict=True):
+        yield Sample(at, until, STATES[status], ms)
+
+
+def quarter_of(row: Endpoint | Database, now: datetime) -> Iterator[Sample]:
+    """Its hours of the last 90 days. An hour is as bad as the worst of its checks."""
+    columns = ("hour", "healthy", "degraded", "down", "response_p95_ms")
+    for hour, healthy, degraded, down, ms in hours_of(row).filter(hour__gte=now - QUARTER).values_list(*columns):
+        state = BAD if down else WARNING if degraded else GOOD if healthy else UNKNOWN
+        yield Sample(hour, hour + HOUR, state, ms)
+
+
+def moments(since: datetime, environment: str, *, service_id: int | None = None) -> Iterator[Moment]:
+    """Deployments to an environment, of one service if it is named, and the notes about it. Two queries."""
+    rows = Deployment.objects.filter(environment=environment, id__gte=ids.timestamped("deploy", since))
+    if service_id is not None:
+        rows = rows.filter(service=service_id)
+    columns = ("pk", "started_at", "version", "kind", "status", "service__slug")
+    for row in rows.select_related("service").only(*columns).newest_first()[:MARKS]:
+        text = f"{row.service} {row.version}: {row.get_kind_display().lower()} {row.get_status_display().lower()}"
+        yield Moment(row.started_at, "deployment", f"{text}, {moment(row.started_at)}", page_of(row))
+    for note in Note.objects.filter(environment=environment, at__gte=since)[:MARKS]:
+        yield Moment(note.at, "note", f"{note.text} ({note.by}), {moment(note.at)}")
+
+
+def periods(row: Endpoint | Database, since: datetime, until: datetime) -> Iterator[Period]:
+    """The maintenance windows that it was in."""
+    service, environment = place_of(row)
+    for one in windows.between(since, until, subject=subject_of(row), service=service.slug, environment=environment):
+        yield Period(one.starts_at, one.ends_at, f"maintenance: {one.window.name}")
+
+
+def place_of(row: Endpoint | Database) -> tuple[Service, str]:
+    """Its service and environment."""
+    place = row.workload if isinstance(row, Endpoint) else row
+    return place.service, place.environment
+
+
+def subject_of(row: Endpoint | Database) -> str:
+    """How alerts and maintenance windows call it."""
+    return f"endpoint:{row.pk}" if isinstance(row, Endpoint) else f"database:{row.name}"
+
+
+def uptimes(rows: Iterable[Endpoint | Database], kind: SubjectKind, length: timedelta) -> dict[int, float]:
+    """The share of checks that went well, of each of these that has any, by primary key. One query.
+
+    It ends with the last hour that has been summed up.
+    """
+    subjects = [str(row.pk) for row in rows]
+    found = (
+        HealthHourly.objects.filter(kind=kind, subject__in=subjects, hour__gt=timezone.now() - length - HOUR)
+        .order_by()
+        .values("subject")
+        .annotate(good=Sum("healthy") + Sum("degraded"), bad=Sum("down"))
+    )
+    return {int(row["subject"]): row["good"] / (row["good"] + row["bad"]) for row in found if row["good"] + row["bad"]}
