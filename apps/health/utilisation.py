@@ -48,7 +48,7 @@ FROM (
         LIMIT 1
     ) IS NOT NULL)
 ) AS counted
-GROUP BY workload_id
+GROUP BY workload_id ORDER BY workload_id
 """
 COLUMNS = (
     *("workload_id", "expected", "reported", "warming", "cpu_sum", "cpu_count", "memory_sum", "memory_count"),
