@@ -36,6 +36,9 @@ app.conf.beat_schedule = {
     "apply deliveries left over": {"task": "api.tick", "schedule": crontab(), "options": {"expires": 50}},
     "forget old deliveries": {"task": "api.forget_deliveries", "schedule": crontab(hour=4, minute=11)},
     "forget old API answers": {"task": "api.clean_up", "schedule": crontab(minute=17)},
+    "tell of alerts": {"task": "alerts.tick", "schedule": crontab(), "options": {"expires": 50}},
+    "call the outside watcher": {"task": "alerts.deadman", "schedule": crontab(), "options": {"expires": 50}},
+    "forget old alerts": {"task": "alerts.clean_up", "schedule": crontab(hour=4, minute=23)},
     "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
     "show that queue fast works": {
         "task": "health.heartbeat",

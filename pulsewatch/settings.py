@@ -132,7 +132,8 @@ CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = "fast"
 # By name, for a message is sent without importing its task.
 CELERY_TASK_ROUTES = {
-    name: {"queue": "long"} for name in ("backups.run", "backups.restore", "backups.clean_up", "health.roll_up")
+    name: {"queue": "long"}
+    for name in ("backups.run", "backups.restore", "backups.clean_up", "health.roll_up", "alerts.clean_up")
 }
 # Seconds a task of queue `fast` may run before its process is replaced; `long` tasks name their own limit.
 CELERY_TASK_TIME_LIMIT = 120
@@ -168,6 +169,8 @@ WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", 2, minimum=1, maximum=64)  # gu
 WEB_THREADS = 16  # in each of them; some are kept for probes, see apps.health.middleware
 # Where this machine reaches the web server.
 LOCAL_URL = f"http://{bracketed(reachable(HOST))}:{PORT}"
+# Where people reach the console; links in messages begin with it.
+CONSOLE_URL = env.http_url("CONSOLE_URL", "", example="https://pulsewatch.example.com")
 # Where the sampler reaches Pulsewatch's own web process.
 SELF_URL = env.http_url("SELF_URL", LOCAL_URL, example="http://web:8000")
 # A computer may be called anything; the inventory takes letters, digits and some signs.
@@ -187,6 +190,11 @@ BACKUP_STORAGE_OPTIONS = {
     "region": env.text("BACKUP_S3_REGION", example="eu-central-1"),
     "object_lock_days": env.integer("BACKUP_S3_OBJECT_LOCK_DAYS", 0, minimum=0, maximum=3650),
 }
+
+# --- Alerts -----------------------------------------------------------------------------------------------------------
+# Called once a minute while all is well here, so that whoever listens there notices when it stops. A secret: whoever
+# knows it can make us look alive.
+DEADMAN_URL = env.url("DEADMAN_URL", schemes=("https", "http"), example="https://hc-ping.example.com/a-long-secret")
 
 # --- Webhooks that come in --------------------------------------------------------------------------------------------
 _webhook_example = "$(openssl rand -hex 32)"
@@ -218,6 +226,8 @@ CORS_ORIGINS = env.origins("CORS_ORIGINS")
 # Requests a minute that each API token may make; 0: any number.
 API_RATE_LIMIT = env.integer("API_RATE_LIMIT", 600, minimum=0, maximum=10_000_000)
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+if not CONSOLE_URL:
+    CONSOLE_URL = CSRF_TRUSTED_ORIGINS[0] if CSRF_TRUSTED_ORIGINS else LOCAL_URL
 # How many proxies of ours stand in front: that many entries from the right of X-Forwarded-For are believed.
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 if TRUSTED_PROXIES:
@@ -352,6 +362,7 @@ _urls = (REDIS_URL, CELERY_BROKER_URL, CELERY_RESULT_BACKEND)
 for _secret in (
     *(SECRET_KEY, METRICS_TOKEN, BACKUP_KEYSET, str(BACKUP_STORAGE_OPTIONS["secret_key"]), _admin_password),
     *WEBHOOK_SECRETS.values(),
+    DEADMAN_URL,
     *(str(_database.get("PASSWORD") or ""), *(unquote(urlsplit(url).password or "") for url in _urls)),
 ):
     register_secret(_secret)

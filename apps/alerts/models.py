@@ -234,11 +234,14 @@ class Route(models.Model):
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self, now: datetime) -> Self:
-        return self.filter(status=DeliveryStatus.QUEUED, next_attempt_at__lte=now)
+        """Those whose time has come, and those whose time no clock can have meant: it was set back since."""
+        meant = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + sending.LONGEST_RETRY)
+        return self.filter(meant, status=DeliveryStatus.QUEUED)
 
     def expired(self, now: datetime) -> Self:
-        """Being sent, but for longer than sending takes: its worker is gone."""
-        return self.filter(status=DeliveryStatus.SENDING, lease_until__lt=now)
+        """Being sent, but for longer than sending takes: its worker is gone. The same for a clock that was set back."""
+        gone = Q(lease_until__lt=now) | Q(lease_until__gt=now + sending.LEASE)
+        return self.filter(gone, status=DeliveryStatus.SENDING)
 
 
 class Delivery(models.Model):

@@ -1,5 +1,7 @@
 """What Pulsewatch's own parts, a person or a client may ask of alerts.
 
+Routes and maintenance windows have their verbs in apps.alerts.arrangements.
+
 `settle` is for the parts: they say what is wrong now, and alerts open and close accordingly. It is told levels, not
 events, so that nothing is lost when a process dies between noticing and telling: the next call makes it good.
 """
@@ -8,17 +10,23 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from django.db import IntegrityError, transaction
+from django.db.models import Value
+from django.db.models.functions import Greatest
+from django.utils import timezone
 
 from apps.alerts import outbox
 from apps.alerts.choices import AlertKind, EventKind, Severity
 from apps.alerts.models import MAX_DETAIL, MAX_SUBJECT, MAX_TITLE, SUBJECT, Alert, AlertEvent
 from apps.alerts.rules import levels
 from apps.alerts.rules.levels import Move
-from apps.core import ids
+from apps.core import audit, ids
+from apps.core.audit import Actor
 from apps.core.choices import Environment
-from apps.core.display import span
+from apps.core.display import moment, span
+from apps.core.errors import Conflict, Invalid
 from apps.core.models import MAX_REASON
 from apps.core.redaction import redact
 
@@ -27,7 +35,7 @@ logger = logging.getLogger(__name__)
 ASKED_AT_ONCE = 500  # subjects in one query; with more of them all open alerts of the kind are read
 WORDS = ("title", "detail", "environment", "service", "path", "runbook_url")
 CHANGING = (
-    *(*WORDS, "severity", "closed_at", "cleared_at", "flapping", "flaps"),
+    *(*WORDS, "severity", "cleared_at", "flapping", "flaps"),
     *("acknowledged_at", "acknowledged_by", "acknowledged_note", "updated_at"),
 )
 
@@ -122,11 +130,16 @@ def _moves(
             yield subject, move
 
 
+@lru_cache(maxsize=20_000)  # the same words come every minute, and hiding secrets in them takes a while
+def _harmless(text: str, length: int) -> str:
+    return redact(text)[:length]
+
+
 def _words(one: Firing) -> tuple[str, ...]:
     """What is stored of it: without secrets, on one line where that is due, and no longer than the columns."""
     return (
-        redact(" ".join(one.title.split()))[:MAX_TITLE],
-        redact(one.detail.strip())[:MAX_DETAIL],
+        _harmless(" ".join(one.title.split()), MAX_TITLE),
+        _harmless(one.detail.strip(), MAX_DETAIL),
         one.environment,
         one.service,
         one.path[:300],
@@ -152,7 +165,7 @@ def _changes(kind: str, subjects: Sequence[str], now: datetime) -> dict[str, lis
 def _apply(
     kind: str, moves: Sequence[_Move], known: dict[str, Alert], wrong: dict[str, Firing], now: datetime
 ) -> Settled:
-    done, events, changed = Settled(), [], []
+    done, events, changed, closed = Settled(), [], [], []
     opened = _insert([_new(kind, wrong[subject], now) for subject, move in moves if move == Move.OPEN])
     for alert in opened:
         done.opened.append(alert.pk)
@@ -166,7 +179,7 @@ def _apply(
                 setattr(alert, name, value)
             alert.cleared_at = None
         alert.updated_at = now
-        changed.append(alert)
+        (closed if move == Move.CLOSE else changed).append(alert)
         if move == Move.ESCALATE and one is not None:
             done.escalated.append(alert.pk)
             events.append(_escalate(alert, one.severity, now))
@@ -176,6 +189,9 @@ def _apply(
             done.closed.append(alert.pk)
             events.append(_close(alert, now))
     Alert.objects.bulk_update(changed, CHANGING, batch_size=outbox.BATCH)
+    # Many may close at once, and all in the same way.
+    rows = Alert.objects.filter(pk__in=[alert.pk for alert in closed])
+    rows.update(closed_at=Greatest("opened_at", Value(now)), updated_at=now)
     outbox.record(events)
     if done:
         logger.warning(
@@ -241,3 +257,30 @@ def _close(alert: Alert, now: datetime) -> AlertEvent:
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1]}…"
+
+
+def acknowledge(*, alert: Alert, actor: Actor, note: str = "") -> Alert:
+    """Say that somebody looks after it: no reminders from now on. Raises Conflict when it is closed, or was before."""
+    now = timezone.now()
+    text = redact(" ".join(note.split()))
+    if len(text) > MAX_REASON:
+        raise Invalid(f"Keep the note to {MAX_REASON} characters.", field="note")
+    with transaction.atomic():
+        mine = Alert.objects.open().filter(pk=alert.pk, acknowledged_at=None)
+        done = mine.update(acknowledged_at=now, acknowledged_by=actor.name, acknowledged_note=text, updated_at=now)
+        alert.refresh_from_db()
+        if not done:
+            raise Conflict(
+                f"{alert.acknowledged_by} has acknowledged it already, at {moment(alert.acknowledged_at)}."
+                if alert.is_open
+                else f"It has been well again since {moment(alert.closed_at)}; there is nothing to acknowledge."
+            )
+        outbox.line(alert, EventKind.ACKNOWLEDGED, text or "Acknowledged.", at=now, by=actor.name).save()
+        audit.record(
+            actor=actor,
+            action="alert.acknowledge",
+            subject=f"alert:{alert.pk}",
+            after={"kind": alert.kind, "subject": alert.subject},
+            reason=text,
+        )
+    return alert

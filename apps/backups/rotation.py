@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from apps.alerts.models import Route
+from apps.alerts.runner import url_purpose
 from apps.backups import sidecar as sidecars
 from apps.backups.choices import BackupStatus
 from apps.backups.models import BackupJob
@@ -84,6 +86,8 @@ def _secrets(keyring: Keyring) -> Iterator[tuple[models.Model, str, str, bytes]]
             yield from _old(database, f"{name}_sealed", f"database:{database.name}:{name}", keyring)
     for workload in Workload.objects.exclude(platform_secret_sealed=None):
         yield from _old(workload, "platform_secret_sealed", secret_purpose(workload), keyring)
+    for route in Route.objects.all():
+        yield from _old(route, "url_sealed", url_purpose(route), keyring)
 
 
 def _old(

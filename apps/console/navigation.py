@@ -32,10 +32,25 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "items": [
                 {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                _item("Alerts", "notifications", "alerts_alert_changelist", "alerts.view_alert"),
                 _item("Health", "ecg_heart", "health_healthcheck_changelist", "health.view_healthcheck"),
                 _item("Endpoints", "language", "inventory_endpoint_changelist", "inventory.view_endpoint"),
                 _item("Notes", "sticky_note_2", "console_note_changelist", "console.view_note"),
             ]
+        },
+        {
+            "title": "Alerting",
+            "separator": True,
+            "items": [
+                _item("Routes", "alt_route", "alerts_route_changelist", "alerts.view_route"),
+                _item("Messages", "outgoing_mail", "alerts_delivery_changelist", "alerts.view_delivery"),
+                _item(
+                    "Maintenance",
+                    "construction",
+                    "alerts_maintenancewindow_changelist",
+                    "alerts.view_maintenancewindow",
+                ),
+            ],
         },
         {
             "title": "Backups",

@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from apps.core import audit
 
-READABLE_APPS = ("core", "inventory", "health", "backups", "builds", "deployments", "console")
+READABLE_APPS = ("core", "alerts", "inventory", "health", "backups", "builds", "deployments", "console")
 OPERATED_APPS = ("inventory",)
 # Beyond what the apps' tables say: acting on the world. What loses data for good (a restore over a database, lifting a
 # legal hold) is for administrators, and for those to whom one of them gives that permission by name.
@@ -16,6 +16,11 @@ OPERATOR_PERMISSIONS = (
     "console.add_note",
     "console.delete_note",
     "core.change_stopswitch",
+    "alerts.acknowledge_alert",
+    "alerts.add_maintenancewindow",
+    "alerts.change_maintenancewindow",
+    "alerts.add_route",
+    "alerts.change_route",
     "backups.change_backupplan",
     "backups.run_backup",
     "backups.verify_backup",

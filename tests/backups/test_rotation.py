@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from apps.alerts.models import Route
+from apps.alerts.runner import url_purpose
 from apps.backups import restorer, rotation, runner, schedule, services
 from apps.backups.choices import RestoreKind
 from apps.backups.models import BackupJob
@@ -44,6 +46,9 @@ def test_everything_is_sealed_with_a_new_key_and_no_object_changes(keyset, shop,
         actor=ACTOR,
         platform_secret="a-long-secret-of-the-webhook",
     )
+    route = Route.objects.create(name="ops")
+    route.url_sealed = vault.seal("json://127.0.0.1/a-long-secret", purpose=url_purpose(route))
+    route.save()
     objects = {job.object_path: (kept_here / job.object_path).read_bytes() for job in jobs}
     old = vault.keyring().key_id
 
@@ -51,7 +56,7 @@ def test_everything_is_sealed_with_a_new_key_and_no_object_changes(keyset, shop,
 
     assert done.new
     assert done.key_id != old
-    assert (done.sealed, done.wrapped, done.problems) == (2, 2, ())
+    assert (done.sealed, done.wrapped, done.problems) == (3, 2, ())
     assert vault.keyring().key_ids == (old, done.key_id)
     assert stat.S_IMODE(keyset.stat().st_mode) == 0o600
     for path, data in objects.items():
@@ -60,6 +65,8 @@ def test_everything_is_sealed_with_a_new_key_and_no_object_changes(keyset, shop,
         assert job.key_id == done.key_id
         assert job.sidecar_path.endswith(f".{done.key_id}.json")
     workload.refresh_from_db()
+    route.refresh_from_db()
+    assert vault.unseal(route.url_sealed, purpose=url_purpose(route)) == "json://127.0.0.1/a-long-secret"
     assert unseal_secret(workload) == "a-long-secret-of-the-webhook"
     # The old key is no longer needed for anything.
     keys = json.loads(keyset.read_text())

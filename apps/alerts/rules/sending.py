@@ -11,6 +11,8 @@ GROUP_FROM = 5  # alerts of one route within a minute that go out as one message
 MINUTE = timedelta(minutes=1)
 QUIET = timedelta(seconds=10)  # without another one: no more are expected
 
+# A message is sent within 25 seconds; whoever has not recorded its end after this long is gone.
+LEASE = timedelta(seconds=60)
 FIRST_RETRY = timedelta(seconds=10)
 LONGEST_RETRY = timedelta(minutes=30)
 ATTEMPTS = 54  # with the waits above a little more than a day
