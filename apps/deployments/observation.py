@@ -16,6 +16,8 @@ from apps.deployments.rules import transitions
 from apps.inventory import services as inventory
 from apps.inventory.models import Workload
 
+# GitHub lets a deployment wait as long for the approval of a reviewer; Pulsewatch must not call it failed before.
+APPROVAL = timedelta(days=30)
 SAME_RUN = timedelta(days=1)  # a deployment of ours and a report this far apart may be about the same thing
 
 
@@ -98,7 +100,7 @@ def _new(
         triggered_by=by[:150],
         started_at=claimed or now,
         created_at=now,
-        open_until=now + timedelta(minutes=workload.deployment_timeout_minutes),
+        open_until=now + (APPROVAL if status == DeploymentStatus.QUEUED else _patience(workload)),
         deployment_platform=workload.platform,
         domain=workload.domain,
         observed=True,
@@ -135,7 +137,7 @@ def _move(
         records.step(row, StepKind.CONFLICT, text, by=records.AUTOMATIC, at=now)
         return
     if status == DeploymentStatus.IN_PROGRESS:
-        Deployment.objects.filter(pk=row.pk).update(status=status)
+        Deployment.objects.filter(pk=row.pk).update(status=status, open_until=now + _patience(row.workload))
         return
     text = error_message or f"Reported as {status}."
     records.end(row, status=status, now=max(claimed or now, row.started_at), text=text)
@@ -150,3 +152,8 @@ def _superseded(row: Deployment) -> bool:
     same_second = Q(started_at=row.started_at, id__gt=row.pk)
     later = Deployment.objects.good().filter(Q(started_at__gt=row.started_at) | same_second)
     return later.filter(workload=row.workload_id).exclude(pk=row.pk).exists()
+
+
+def _patience(workload: Workload) -> timedelta:
+    """How long a deployment that has begun may stay without an end."""
+    return timedelta(minutes=workload.deployment_timeout_minutes)

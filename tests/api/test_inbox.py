@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from apps.api import inbox, reports
 from apps.api.models import WebhookDelivery
 from apps.core.audit import Actor
+from apps.deployments import runner as deployments
 from apps.deployments import services
 from apps.deployments.models import Deployment
 from apps.inventory.models import Workload
@@ -51,6 +52,19 @@ def test_reports_in_any_order_end_in_the_same_record(shop, order):
 
     row = Deployment.objects.get()
     assert (row.status, row.external_id, row.observed) == ("completed", "github.com/deployments/1500001", True)
+
+
+def test_one_that_waits_for_a_persons_approval_is_not_failed_meanwhile(shop):
+    begun = datetime.now(UTC)
+    receive(status("waiting"))
+    deployments.tick(begun + timedelta(days=29))
+    assert Deployment.objects.get().status == "queued"
+
+    receive(status("in_progress"))
+    deployments.tick(begun + timedelta(minutes=30))
+    assert Deployment.objects.get().status == "in_progress"
+    deployments.tick(begun + timedelta(minutes=90))
+    assert Deployment.objects.get().status == "failed"
 
 
 def test_a_clock_that_runs_wild_changes_no_order(shop):
