@@ -5,7 +5,7 @@ from typing import Self
 
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models import Case, Exists, F, Func, OuterRef, Q, Value, When
 
 from apps.builds.models import Build
 from apps.core import ids
@@ -21,7 +21,7 @@ from apps.deployments.choices import (
     ValidationStatus,
 )
 from apps.deployments.rules import transitions, variables
-from apps.inventory.models import Service, Workload
+from apps.inventory.models import Service, Workload, domain_name
 
 OPEN = (DeploymentStatus.QUEUED, DeploymentStatus.IN_PROGRESS)
 ARCHIVED_AFTER = timedelta(days=90)
@@ -117,7 +117,7 @@ class Deployment(models.Model):
     deployment_log_url = models.CharField("log", max_length=500, null=True, blank=True)
     instances_deployed = models.PositiveIntegerField(default=1)
     deployment_platform = models.CharField("platform", max_length=50)
-    domain = models.CharField(max_length=253, blank=True)
+    domain = models.CharField(max_length=253, blank=True, validators=[domain_name])
     deployment_url = models.CharField("URL", max_length=500, null=True, blank=True)
     health_check_url = models.CharField("health check", max_length=500, null=True, blank=True)
     # A rollback names what it undoes; what was undone keeps its status and names who undid it.
@@ -311,12 +311,18 @@ class EnvironmentVariable(models.Model):
     validation_status = models.CharField("verdict", max_length=16, choices=ValidationStatus)
     reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    # `http_proxy` and `HTTP_PROXY` are two variables, and one text to MySQL; their bytes differ everywhere.
+    key_bytes = models.GeneratedField(
+        expression=Func(F("key"), function="HEX"),
+        output_field=models.CharField(max_length=2 * variables.MAX_KEY),
+        db_persist=True,
+    )
 
     class Meta:
         db_table = "environment_variables"
         ordering = ("deployment", "key")
         constraints = (
-            models.UniqueConstraint(fields=("deployment", "key"), name="environment_variables_deployment_key"),
+            models.UniqueConstraint(fields=("deployment", "key_bytes"), name="environment_variables_deployment_key"),
             models.CheckConstraint(
                 condition=Q(validation_status__in=ValidationStatus.values), name="environment_variables_status_known"
             ),
@@ -357,7 +363,10 @@ class ChecklistItem(models.Model):
 
 
 class FailedVersion(models.Model):
-    """A version that failed on a workload. Deploying it again needs an override, until it succeeds."""
+    """A version that failed on a workload. Deploying it again needs an override, until it succeeds.
+
+    One failure has a row for each way its version is written.
+    """
 
     workload = models.ForeignKey(Workload, on_delete=models.CASCADE, related_name="failed_versions")
     version = models.CharField(max_length=transitions.MAX_VERSION)

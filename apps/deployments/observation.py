@@ -62,6 +62,28 @@ def observe(
     return row
 
 
+def merge(row: Deployment, *, now: datetime) -> None:
+    """Make one record of a deployment that CI has just started here and that others had announced before.
+
+    GitHub tells of a job's deployment before the job's first step runs. Inside the caller's transaction.
+    """
+    told = Deployment.objects.select_for_update().filter(
+        workload=row.workload_id, observed=True, completed_at=None, started_at__gte=now - SAME_RUN
+    )
+    same = Q(commit_sha__startswith=row.commit_sha[:7])
+    if row.github_run_id:
+        same |= Q(github_run_id=row.github_run_id)
+    twin = told.filter(same).newest_first().first()
+    if twin is None:
+        return
+    external_id = twin.external_id
+    Deployment.objects.filter(pk=twin.pk).update(external_id=None)
+    records.end(twin, status=DeploymentStatus.CANCELLED, now=now, text=f"It is {row.pk}, which CI started here.")
+    Deployment.objects.filter(pk=row.pk).update(external_id=external_id)
+    row.external_id = external_id
+    records.step(row, StepKind.REPORTED, f"It had been announced as {twin.pk}.", by=records.AUTOMATIC, at=now)
+
+
 def _known(workload: Workload, external_id: str, commit: str, run_id: str | None, now: datetime) -> Deployment | None:
     rows = Deployment.objects.select_for_update()
     found = rows.filter(external_id=external_id).first()
@@ -109,7 +131,8 @@ def _new(
         conflict=conflict[:300],
         **facts,
     )
-    records.insert(row, now=now)
+    # Its id tells when it began, not when we heard of it: others catch up on what we missed.
+    records.insert(row, now=row.started_at)
     if conflict:
         records.step(row, StepKind.CONFLICT, f"It came while {conflict}", by=records.AUTOMATIC, at=now)
     return row

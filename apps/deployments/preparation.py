@@ -86,6 +86,12 @@ def override(*, deployment: Deployment, keys: Sequence[str], reason: str, actor:
     unknown = [key for key in keys if key not in checklist.ITEMS]
     if unknown or not keys:
         raise Invalid(f"Name items of the checklist: {', '.join(checklist.ITEMS)}.", field="items")
+    if "health_passing" in keys:
+        raise Invalid(
+            "The gate alone decides whether the health checks pass; report the deployment as failed to end it, or "
+            "deploy the version again with override_reason.",
+            field="items",
+        )
     now = timezone.now()
     with transaction.atomic():
         row = records.locked(deployment)

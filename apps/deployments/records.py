@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection
+from django.db.models import Q
 
 from apps.core import audit, ids, inserts
 from apps.core.errors import Conflict, Invalid
@@ -15,6 +16,7 @@ from apps.core.redaction import redact
 from apps.core.wake import wake
 from apps.deployments.choices import DeploymentKind, DeploymentStatus, StepKind
 from apps.deployments.models import OPEN, Deployment, DeploymentStep, FailedVersion
+from apps.deployments.rules import transitions
 from apps.inventory import services as inventory
 from apps.inventory.models import Workload
 
@@ -64,6 +66,7 @@ class Known:
     databases: bool
     failure: bool  # of this version on this workload
     in_this_second: bool  # a deployment that has the first identifier of this second
+    observed: bool  # one that others have announced for this workload and not ended
 
 
 def known(row: Deployment, *, now: datetime) -> Known:
@@ -74,9 +77,13 @@ def known(row: Deployment, *, now: datetime) -> Known:
             SELECT EXISTS (SELECT 1 FROM environment_variable_rules WHERE service_id = %s),
                    EXISTS (SELECT 1 FROM `databases` WHERE service_id = %s AND environment = %s),
                    EXISTS (SELECT 1 FROM failed_versions WHERE workload_id = %s AND version = %s),
-                   EXISTS (SELECT 1 FROM deployments WHERE id = %s)
+                   EXISTS (SELECT 1 FROM deployments WHERE id = %s),
+                   EXISTS (SELECT 1 FROM deployments WHERE workload_id = %s AND completed_at IS NULL AND observed)
             """,
-            [row.service_id, row.service_id, row.environment, row.workload_id, row.version, _stem(now)],
+            [
+                *(row.service_id, row.service_id, row.environment, row.workload_id, row.version, _stem(now)),
+                row.workload_id,
+            ],
         )
         return Known(*map(bool, cursor.fetchone()))
 
@@ -86,9 +93,9 @@ def _stem(now: datetime) -> str:
 
 
 def insert(row: Deployment, *, now: datetime, lock_of: str | None = None, taken: bool | None = None) -> Deployment:
-    """Store a new record under the first free id of this second and take its workload's change lock.
+    """Store a new record under the first free id of the second `now` and take its workload's change lock.
 
-    Ids sort as the records came, within one second too: what a workload got last is told by them.
+    Ids sort as deployments began, within one second too: what a workload got last is told by them.
 
     `lock_of` hands over the lock another record holds. Observed records take none. `taken`: whether the first id is,
     if that is known. Raises Conflict while somebody else changes the workload.
@@ -207,16 +214,19 @@ def step(row: Deployment, kind: str, text: str, *, by: str, at: datetime, claime
 
 def remember_failure(row: Deployment, *, reason: str, now: datetime) -> None:
     """Deploying this version here again needs an override from now on."""
-    FailedVersion.objects.update_or_create(
-        workload_id=row.workload_id,
-        version=row.version,
-        defaults={"deployment": row, "failed_at": now, "reason": redact(reason)[:MAX_REASON]},
-    )
+    for version in transitions.spellings(row.version, row.commit_sha):
+        FailedVersion.objects.update_or_create(
+            workload_id=row.workload_id,
+            version=version,
+            defaults={"deployment": row, "failed_at": now, "reason": redact(reason)[:MAX_REASON]},
+        )
 
 
 def forget_failure(row: Deployment) -> None:
     """The version has succeeded after all."""
-    FailedVersion.objects.filter(workload_id=row.workload_id, version=row.version).delete()
+    written = Q(version__in=transitions.spellings(row.version, row.commit_sha))
+    shortened = Q(version__startswith=row.commit_sha[:7])  # its commit, however many digits were given
+    FailedVersion.objects.filter(written | shortened, workload_id=row.workload_id).delete()
 
 
 def make_current(row: Deployment) -> None:

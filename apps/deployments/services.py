@@ -19,7 +19,7 @@ from apps.core import audit
 from apps.core.errors import Conflict, Invalid
 from apps.core.redaction import redact
 from apps.core.wake import wake
-from apps.deployments import checks, preparation, records
+from apps.deployments import checks, observation, preparation, records
 from apps.deployments.choices import DeploymentKind, DeploymentStatus, GateVerdict, StepKind
 from apps.deployments.models import Deployment, FailedVersion, Gate
 from apps.deployments.rules import checklist, transitions, variables
@@ -86,17 +86,16 @@ def start_deployment(
         raise Invalid(
             "A backup takes a while: send status queued with it, and start when it is verified.", field="backup"
         )
-    if build is not None and not build.deployable:
-        raise Conflict(f"{build.pk} is {build.build_status}: only a successful build is deployed.")
-    if build is not None and build.service_id != workload.service_id:
-        raise Invalid(f"{build.pk} is a build of another service.", field="build")
+    commit = transitions.check_commit(commit_sha)
+    if build is not None:
+        _check_build(build, workload, commit)
     reason = records.reason_text(override_reason, required=False)
     row = Deployment(
         service=workload.service,
         environment=workload.environment,
         workload=workload,
         version=transitions.check_version(version),
-        commit_sha=transitions.check_commit(commit_sha),
+        commit_sha=commit,
         commit_message=redact(transitions.cut_message(commit_message))[: transitions.MAX_MESSAGE],
         committed_at=transitions.check_past(committed_at, now=now, field="committed_at"),
         status=status,
@@ -131,6 +130,8 @@ def start_deployment(
             checks.refuse(standings, workload)
         records.insert(row, now=now, taken=known.in_this_second)
         verb = "started" if status == DeploymentStatus.IN_PROGRESS else "queued"
+        if known.observed:
+            observation.merge(row, now=now)
         records.step(row, StepKind.CREATED, f"{row.version} {verb} by {row.triggered_by}.", by=actor.name, at=now)
         if reason:
             records.step(row, StepKind.OVERRIDDEN, f"Started in spite of what blocks: {reason}", by=actor.name, at=now)
@@ -143,14 +144,15 @@ def start_deployment(
     return row
 
 
-def begin(*, deployment: Deployment, actor: audit.Actor, override_reason: str = "") -> Deployment:
+def begin(*, deployment: Deployment, actor: audit.Actor, override_reason: str = "", **facts: Any) -> Deployment:
     """Let a queued deployment begin. Raises Conflict as `start_deployment` does."""
-    now = timezone.now()
     reason = records.reason_text(override_reason, required=False)
     with transaction.atomic():
         row = records.locked(deployment)
+        now = timezone.now()
         _only_deployments(row)
         transitions.check_move(row.kind, row.status, DeploymentStatus.IN_PROGRESS)
+        _take_facts(row, facts)
         checks.store(row, checks.before(row.workload, checks.findings(row), now=now), by=records.AUTOMATIC, at=now)
         if not reason:
             checks.refuse(checks.standings(row), row.workload)
@@ -169,9 +171,9 @@ def finish(*, deployment: Deployment, actor: audit.Actor, **facts: Any) -> Deplo
 
     Asked again while the gate runs it changes nothing. Raises Conflict when the deployment is queued or has ended.
     """
-    now = timezone.now()
     with transaction.atomic():
         row = records.locked(deployment)
+        now = timezone.now()
         _only_deployments(row)
         transitions.check_move(row.kind, row.status, DeploymentStatus.COMPLETED)
         if Gate.objects.filter(pk=row.pk).exists():
@@ -200,10 +202,10 @@ def finish(*, deployment: Deployment, actor: audit.Actor, **facts: Any) -> Deplo
 
 def fail(*, deployment: Deployment, actor: audit.Actor, error_message: str = "", **facts: Any) -> Deployment:
     """CI could not bring the version out. Ends a gate that runs; rolls nothing back by itself."""
-    now = timezone.now()
     text = redact(error_message.replace("\x00", "").strip()) or "Reported as failed, without a reason."
     with transaction.atomic():
         row = records.locked(deployment)
+        now = timezone.now()
         _only_deployments(row)
         transitions.check_move(row.kind, row.status, DeploymentStatus.FAILED)
         _take_facts(row, facts)
@@ -216,13 +218,14 @@ def fail(*, deployment: Deployment, actor: audit.Actor, error_message: str = "",
     return row
 
 
-def cancel(*, deployment: Deployment, actor: audit.Actor, reason: str = "") -> Deployment:
+def cancel(*, deployment: Deployment, actor: audit.Actor, reason: str = "", **facts: Any) -> Deployment:
     """Withdraw a queued deployment. Raises Conflict once it has begun."""
-    now = timezone.now()
     text = f"Cancelled: {records.reason_text(reason, required=False)}" if reason.strip() else "Cancelled."
     with transaction.atomic():
         row = records.locked(deployment)
+        now = timezone.now()
         transitions.check_move(row.kind, row.status, DeploymentStatus.CANCELLED)
+        _take_facts(row, facts)
         records.end(row, status=DeploymentStatus.CANCELLED, now=now, text=text, by=actor.name)
         records.audit_entry(row, "cancel", actor, reason=reason)
     return row
@@ -230,16 +233,21 @@ def cancel(*, deployment: Deployment, actor: audit.Actor, reason: str = "") -> D
 
 def report(*, deployment: Deployment, status: str, actor: audit.Actor, error_message: str = "",
            override_reason: str = "", **facts: Any) -> Deployment:  # fmt: skip
-    """Move a deployment to the status a client reports, by the verb that stands for it. `facts` as in REPORTABLE."""
+    """Move a deployment to the status a client reports, by the verb that stands for it. `facts` as in REPORTABLE.
+
+    What it is already may be said again, as a client does that has missed the answer; that changes nothing.
+    """
     wanted = transitions.status_of(status)
+    if (now_it_is := Deployment.objects.get(pk=deployment.pk)).status == wanted:
+        return now_it_is
     if wanted == DeploymentStatus.IN_PROGRESS:
-        return begin(deployment=deployment, actor=actor, override_reason=override_reason)
+        return begin(deployment=deployment, actor=actor, override_reason=override_reason, **facts)
     if wanted == DeploymentStatus.COMPLETED:
         return finish(deployment=deployment, actor=actor, **facts)
     if wanted == DeploymentStatus.FAILED:
         return fail(deployment=deployment, actor=actor, error_message=error_message, **facts)
     if wanted == DeploymentStatus.CANCELLED:
-        return cancel(deployment=deployment, actor=actor, reason=error_message)
+        return cancel(deployment=deployment, actor=actor, reason=error_message, **facts)
     transitions.check_move(deployment.kind, deployment.status, wanted)
     raise Conflict(f"Nobody can report {wanted}: a rollback's platform decides that.", facts={"legal": []})
 
@@ -285,6 +293,17 @@ def rollback_available(row: Deployment) -> bool:
     except Conflict:
         return False
     return True
+
+
+def _check_build(build: Build, workload: Workload, commit: str) -> None:
+    """Raises unless this build may bring this commit to this workload."""
+    if not build.deployable:
+        raise Conflict(f"{build.pk} is {build.build_status}: only a successful build is deployed.")
+    if build.service_id != workload.service_id:
+        raise Invalid(f"{build.pk} is a build of another service.", field="build")
+    made_of = build.commit_sha
+    if made_of and not (made_of.startswith(commit) or commit.startswith(made_of)):
+        raise Invalid(f"{build.pk} was made of commit {made_of}, and {commit} is to be deployed.", field="build")
 
 
 def _only_deployments(row: Deployment) -> None:

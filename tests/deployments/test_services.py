@@ -16,7 +16,7 @@ from apps.deployments.models import ChecklistItem, Deployment, EnvironmentVariab
 from apps.deployments.rules.variables import Report
 from apps.inventory import services as inventory
 from tests.deployments.conftest import CI, COMMIT, started
-from tests.factories import BackupJobFactory, DatabaseFactory
+from tests.factories import BackupJobFactory, BuildFactory, DatabaseFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -329,3 +329,57 @@ def _waiting(workload, now) -> Deployment:
         commit_sha=COMMIT, status="queued", triggered_by="ana", started_at=now, created_at=now,
         open_until=now + timedelta(hours=1), deployment_platform="webhook",
     )  # fmt: skip
+
+
+def test_the_status_a_deployment_has_already_may_be_said_again(workload):
+    row = started(workload)
+    assert services.report(deployment=row, status="in_progress", actor=CI).pk == row.pk
+    services.report(deployment=row, status="failed", actor=CI, error_message="out of disk")
+    steps = row.steps.count()
+
+    again = services.report(deployment=row, status="failed", actor=CI, error_message="said once more")
+
+    assert (again.status, again.error_message) == ("failed", "out of disk")
+    assert row.steps.count() == steps
+    with pytest.raises(Conflict, match="has ended as failed"):
+        services.report(deployment=row, status="completed", actor=CI)
+
+
+@pytest.mark.parametrize(("status", "to"), [("queued", "in_progress"), ("queued", "cancelled")])
+def test_facts_come_with_every_move(workload, status, to):
+    row = started(workload, status=status)
+    services.report(deployment=row, status=to, actor=CI, github_run_id="4711", migration_applied=True)
+    row.refresh_from_db()
+    assert (row.status, row.github_run_id, row.migration_applied) == (to, "4711", True)
+
+
+@pytest.mark.engine
+def test_variables_that_differ_by_case_are_two(workload):
+    reports = [Report("http_proxy", value="http://proxy"), Report("HTTP_PROXY", value="http://proxy")]
+    row = started(workload, environment_variables=reports)
+    assert {found.key for found in EnvironmentVariable.objects.filter(deployment=row)} == {"http_proxy", "HTTP_PROXY"}
+
+
+@pytest.mark.parametrize(("made_of", "fits"), [("", True), (COMMIT, True), (COMMIT[:8], True), ("f" * 40, False)])
+def test_a_build_of_another_commit_is_refused(workload, made_of, fits):
+    build = BuildFactory(service=workload.service, build_status="success", commit_sha=made_of)
+    if fits:
+        assert started(workload, build=build).build == build
+        return
+    with pytest.raises(Invalid, match="was made of commit ffff"):
+        started(workload, build=build)
+    assert not Deployment.objects.exists()
+
+
+def test_what_the_gate_decides_cannot_be_overridden(workload):
+    row = started(workload)
+    with pytest.raises(Invalid, match="The gate alone decides"):
+        preparation.override(deployment=row, keys=["health_passing"], reason="I know better", actor=CI)
+    assert not ChecklistItem.objects.filter(deployment=row, overridden_by=CI.name).exists()
+
+
+@pytest.mark.parametrize("domain", ["not a domain!!", "<script>alert(1)</script>", "https://a.example.com"])
+def test_a_domain_is_a_domain(workload, domain):
+    with pytest.raises(Invalid, match="Enter a domain name") as caught:
+        started(workload, domain=domain)
+    assert caught.value.field == "domain"

@@ -82,6 +82,14 @@ def check_version(text: str) -> str:
     return text
 
 
+def spellings(version: str, commit: str) -> tuple[str, ...]:
+    """The ways people write one version: with and without v; a commit short, as given and in full."""
+    if is_semantic(version):
+        bare = version.removeprefix("v")
+        return (bare, f"v{bare}")
+    return tuple(dict.fromkeys((version, commit[:7], commit)))
+
+
 def check_commit(text: str) -> str:
     """The commit in lower case. Raises Invalid unless it has 7 to 40 hexadecimal digits."""
     if not _HEX.fullmatch(text):
