@@ -172,10 +172,14 @@ def build_label(build: Build) -> SafeString:
 
 
 def _outcome(build: Build) -> str:
-    found = f"{build.error_count} errors, {build.warning_count} warnings"
+    found = f"{_count(build.error_count, 'error')}, {_count(build.warning_count, 'warning')}"
     if not build.over:
         return f"It runs since {moment(build.started_at or build.created_at)}."
     return f"{found}; only a successful build is deployed." if not build.deployable else f"{found}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _diagnostics_of(build: Build) -> str:

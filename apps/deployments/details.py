@@ -82,7 +82,7 @@ def of_deployment(request: HttpRequest, row: Deployment) -> dict[str, Any]:
         "progress": progress(row, now),
         "fault": row.error_message if row.status == DeploymentStatus.FAILED else "",
         "why_not": why_not if undoable and not row.rolled_back_by_id else "",
-        "returns_to": target,
+        "returns_to": linked(target, target.version) if target else "",
         "undone_again": page_of(row.undoes) if row.undoes and row.status == DeploymentStatus.FAILED else "",
         "rollbacks": [{"row": one, "link": linked(one), "badge": badge(*status_label(one))} for one in rollbacks],
         "next_steps": next_steps(gate) if gate and gate.verdict == GateVerdict.INCONCLUSIVE else [],
@@ -118,6 +118,8 @@ def _lead(row: Deployment, gate: Gate | None) -> str | SafeString:
         return row.error_message or ""
     if row.status != DeploymentStatus.COMPLETED:
         return ""
+    if row.rolled_back_by:
+        return f"Brought out, and undone since: {row.rolled_back_by.rollback_reason}"
     if gate is None:
         return "Reported as completed; Pulsewatch has not looked at its instances."
     if gate.verdict == GateVerdict.INCONCLUSIVE:

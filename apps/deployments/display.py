@@ -42,9 +42,9 @@ VARIABLE_COLOURS = {
     ValidationStatus.NOT_VALIDATED: "warning",
 }
 CHOSEN_BY = {
-    rules.BY_VERSION: "The instances that say they run this version.",
-    rules.BY_AGE: "No instance says it runs this version, so those that started after the deployment.",
-    rules.ALL: "No instance says it runs this version or started after the deployment, so all there are.",
+    rules.BY_VERSION: "It looks at the instances that say they run this version.",
+    rules.BY_AGE: "No instance says it runs this version, so it looks at those that started after the deployment.",
+    rules.ALL: "No instance says it runs this version or started after the deployment, so it looks at all there are.",
 }
 
 Label = tuple[str, str, str]  # text, colour, what the mouse shows

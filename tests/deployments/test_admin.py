@@ -152,6 +152,13 @@ def test_a_page_offers_the_rollback_only_when_there_is_one_and_both_ends_name_ea
     assert "Waits for a worker" in told
     assert "is being changed by" in text_of(operator, page("change", bad))
 
+    Deployment.objects.filter(pk=bad.pk).update(rolled_back_by=undoing)
+    assert "Brought out, and undone since: too slow" in text_of(operator, page("change", bad))
+    Deployment.objects.filter(pk=undoing.pk).update(
+        status="failed", completed_at=undoing.started_at, error_message="HTTP 500"
+    )
+    assert "The former version may not run." in text_of(operator, page("change", undoing))
+
 
 @pytest.mark.parametrize(("group", "may"), [("viewer", False), ("operator", True), ("admin", True), (None, False)])
 def test_only_operators_and_administrators_tick_and_move(client, workload, group, may):
@@ -246,7 +253,7 @@ def test_a_gate_that_compared_shows_what_with_units_and_limits(operator):
 
     for words in ("2 of 2", "40 ms", "60 ms", "+20 ms", "100 ms", "0.00 %", "5.00 %", "+5.00 points", "2.00 %"):
         assert words in told, words
-    assert "The instances that say they run this version." in told
+    assert "It looks at the instances that say they run this version." in told
     assert "gate is looking" in told
     assert 'data-live="gate"' in text_of(operator, page("live", row))
     runner.tick(now)
