@@ -8,7 +8,7 @@ import pytest
 from apps.deployments import runner
 from apps.deployments.figures import measured
 from apps.deployments.models import Deployment, EnvironmentVariableRule, Gate
-from apps.deployments.rules import checklist
+from apps.deployments.rules import checklist, transitions
 from apps.inventory import services as inventory
 from apps.inventory.models import Workload
 from tests.api.test_builds import EVIL, problem_of
@@ -203,3 +203,6 @@ def test_lists_are_filtered_and_read_few_rows(api, django_assert_max_num_queries
         found = api.get("/deployments?service=app&environment=staging&status=completed&limit=2").json()
     assert [row["id"] for row in found["items"]] == sorted((row.pk for row in rows), reverse=True)[:2]
     assert found["next"]
+    # Other systems' words for the same.
+    for word, status in transitions.ALIASES.items():
+        assert len(api.get(f"/deployments?status={word}").json()["items"]) == (3 if status == "completed" else 0)

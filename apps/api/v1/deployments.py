@@ -1,7 +1,7 @@
 """Deployments: CI starts them, tells their end, reports what it checked; anybody may ask how they went."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from django.utils import timezone
 from ninja import Path, Query
@@ -35,6 +35,7 @@ from apps.inventory.models import DEFAULT_SERVICE, Service, Workload
 router = Endpoints(tags=["Deployments"])
 
 StatusWord = Annotated[str, Field(max_length=16, description="Also deploying for in_progress, success for completed")]
+StatusFilter = Literal[(*DeploymentStatus.values, *transitions.ALIASES)]
 Person = Annotated[Name, Field(min_length=1, max_length=150)]
 Reason = Annotated[str, Field(max_length=MAX_REASON)]
 Url = Annotated[str, Field(min_length=1, max_length=500)]
@@ -224,7 +225,7 @@ class VariablesShown(Shown):
 class DeploymentFilters(Filters):
     service: Slug | None = None
     environment: EnvironmentName | None = None
-    status: words(DeploymentStatus) | None = None
+    status: StatusFilter | None = Field(None, description="Also deploying for in_progress, success for completed")
     kind: words(DeploymentKind) | None = None
     version: str | None = Field(None, max_length=64)
     commit_sha: str | None = Field(None, max_length=40)
@@ -343,7 +344,7 @@ def report_variables(request: ApiRequest, deployment_id: Path[Identifier], body:
 def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> Any:
     """Deployments, the newest first."""
     columns = {
-        "status": given.status,
+        "status": given.status and transitions.status_of(given.status),
         "kind": given.kind,
         "version": given.version,
         "commit_sha": given.commit_sha and given.commit_sha.lower(),
