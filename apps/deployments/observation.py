@@ -41,7 +41,8 @@ def observe(
 
     Reports of one `external_id` are about one record; only a report that leads on in the state machine moves it, and
     the time it claims decides nothing. A deployment that CI started here through the API is recognised by its run or
-    commit and stays CI's to move. Raises Invalid for a version and commit that are none.
+    commit, even when the sender told of it first, and stays CI's to move. Raises Invalid for a version and commit that
+    are none.
     """
     now = timezone.now()
     status = transitions.status_of(status)
@@ -87,13 +88,19 @@ def merge(row: Deployment, *, now: datetime) -> None:
 def _known(workload: Workload, external_id: str, commit: str, run_id: str | None, now: datetime) -> Deployment | None:
     rows = Deployment.objects.select_for_update()
     found = rows.filter(external_id=external_id).first()
-    if found is None:
-        ours = rows.filter(workload=workload, observed=False, external_id=None, started_at__gte=now - SAME_RUN)
-        same_run = ours.filter(github_run_id=run_id) if run_id else ours.none()
-        found = same_run.newest_first().first() or ours.open().filter(commit_sha__startswith=commit[:7]).first()
-        if found is not None:
-            Deployment.objects.filter(pk=found.pk).update(external_id=external_id)
-    return found
+    if found is not None and not (found.observed and found.is_open):
+        return found
+    ours = rows.filter(workload=workload, observed=False, external_id=None, started_at__gte=now - SAME_RUN)
+    same_run = ours.filter(github_run_id=run_id) if run_id else ours.none()
+    own = same_run.newest_first().first() or ours.open().filter(commit_sha__startswith=commit[:7]).first()
+    if own is None:
+        return found
+    if found is not None:
+        text = f"It is {own.pk}, which CI reports by itself."
+        facts = {"external_id": None, "conflict": text}
+        records.end(found, status=DeploymentStatus.CANCELLED, now=now, text=text, **facts)
+    Deployment.objects.filter(pk=own.pk).update(external_id=external_id)
+    return own
 
 
 def _new(

@@ -168,6 +168,24 @@ def test_a_ci_job_that_died_leaves_no_deployment_open(shop, conclusion):
     assert started(shop).status == "in_progress"  # the change lock is free
 
 
+def test_one_that_github_told_of_before_ci_did_is_counted_once(shop):
+    """A job with `environment:` makes GitHub tell of its deployment before the first step has run."""
+    receive(DEPLOYMENT, event="deployment")
+    told = receive(status("in_progress")).deployment_id
+    row = started(shop)
+
+    delivery = receive(status("success"))
+
+    assert delivery.deployment_id == row.pk
+    row.refresh_from_db()
+    shop.refresh_from_db()
+    assert (row.status, row.external_id) == ("in_progress", "github.com/deployments/1500001")
+    assert shop.current_deployment_id is None  # that is for the gate to say
+    other = Deployment.objects.get(pk=told)
+    assert (other.status, other.external_id) == ("cancelled", None)
+    assert row.pk in other.conflict
+
+
 def test_a_run_that_died_leaves_none_of_its_deployments_open(shop):
     rows = [started(shop), started(WorkloadFactory(service=shop.service, environment="staging"), status="queued")]
 
