@@ -1,4 +1,4 @@
-"""The API under load on MariaDB: deployments begun, samples pushed in bulk."""
+"""The API under load on MariaDB: deployments begun, samples pushed in bulk, pages of a million deployments."""
 
 import json
 import subprocess
@@ -29,6 +29,7 @@ def run(report: Report) -> None:
     deployments.creations(report, token)
     with served(WEB_CONCURRENCY=str(CLIENTS)) as web:
         _pushes(report, web, token)
+    deployments.pages(report, token)
 
 
 def _pushes(report: Report, web: Served, token: str) -> None:

@@ -1,9 +1,14 @@
 """Deployments through the API on MariaDB: how fast they begin, and how fast pages of a million are read."""
 
+import itertools
 import json
+import random
+import statistics
+from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count
+from urllib.parse import urlencode
 
 from bench.measure import Report, interleaved
 from bench.peers.models import Deployed
@@ -27,7 +32,7 @@ BODY = {
 def creations(report: Report, token: str) -> None:
     """Deployments of distinct workloads against rows of a bare endpoint: one insert, in one transaction."""
     _prepare()
-    body, runs = json.dumps(BODY), count()
+    body, runs = json.dumps(BODY), itertools.count()
     with ExitStack() as stack:
         ours = stack.enter_context(served(API_RATE_LIMIT="10000000"))
         contenders = {
@@ -72,3 +77,65 @@ def _prepare() -> None:
         ),
         batch_size=5000,
     )
+
+
+# A page may be filtered by any of these together: 25,920 combinations.
+FILTERS: dict[str, tuple[str, ...]] = {
+    "service": ("history-0", "history-7", "history-390"),
+    "environment": ("staging",),
+    "status": ("completed", "failed", "queued", "in_progress"),
+    "kind": ("deployment", "rollback"),
+    "version": ("v3.44.1",),
+    "commit_sha": ("356a192b7913b04c54574d18c28d46e6395428ab",),  # of the first row
+    "triggered_by": ("automated", "person-3"),
+    "archived": ("true", "false"),
+    "since": ("-600",),  # days from now
+    "until": ("-60", "-400"),
+}
+PAGES = 2_000  # that are asked for; the same ones every time
+MILLISECONDS, ROWS = 50, 1_000
+
+
+def pages(report: Report, token: str) -> None:
+    """Pages of fifty: the 95th percentile of their time, and the rows the database reads for any of them."""
+    from bench import history
+
+    now = datetime.now(UTC)
+    history.fill(now)
+    seconds, rows = [], []
+    with served(API_RATE_LIMIT="0", WEB_CONCURRENCY="1") as web:
+        for query in ("", *_queries(now)):  # the first one opens the connections
+            before = _rows_read()
+            reply = web.get(f"/api/v1/deployments?limit=50&{query}", Authorization=f"Bearer {token}")
+            rows.append(_rows_read() - before)
+            seconds.append(reply.seconds)
+            if reply.status != 200:
+                raise RuntimeError(f"{query} was answered with {reply.status}: {reply.body!r}")
+    name = f"page of 50 of {history.ROWS:,} deployments, {PAGES:,} combinations of filters"
+    report.figure(f"{name}: median", statistics.median(seconds[1:]) * 1000, "ms")
+    report.ratio(
+        f"{name}: 95th percentile in ms", statistics.quantiles(seconds[1:], n=20)[-1] * 1000, at_most=MILLISECONDS
+    )
+    report.ratio(f"{name}: most rows read for one", max(rows[1:]), at_most=ROWS)
+
+
+def _queries(now: datetime) -> Iterator[str]:
+    every = [
+        dict(zip(names, values, strict=True))
+        for number in range(len(FILTERS) + 1)
+        for names in itertools.combinations(FILTERS, number)
+        for values in itertools.product(*(FILTERS[name] for name in names))
+    ]
+    for given in random.Random(4).sample(every, PAGES):
+        for name in {"since", "until"} & set(given):
+            given[name] = (now + timedelta(days=int(given[name]))).isoformat(timespec="seconds")
+        yield urlencode(given)
+
+
+def _rows_read() -> int:
+    """Rows the server has read so far, by any way and for anybody."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Handler_read%'")
+        return sum(int(value) for name, value in cursor.fetchall() if name != "Handler_read_rnd_deleted")

@@ -3,14 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from django.utils import timezone
 from ninja import Path, Query
 from ninja.responses import Status
 from pydantic import Field
 
 from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
-from apps.api.paging import page
+from apps.api.paging import Indexes, search
 from apps.api.refusals import NotFound
 from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Name, Page, Shown, Slug, words
 from apps.builds.models import Build
@@ -235,6 +234,16 @@ class DeploymentFilters(Filters):
     until: Moment | None = Field(None, description="Received before this second")
 
 
+INDEXES = Indexes(
+    (
+        *(("commit_sha",), ("version",), ("workload_id", "status"), ("workload_id", "kind"), ("service_id", "status")),
+        *(("workload_id",), ("service_id",), ("environment", "kind"), ("environment", "status"), ("kind",)),
+        *(("triggered_by",), ("status",), ("environment",), ("archived",)),
+    ),
+    common={"status": DeploymentStatus.COMPLETED, "kind": DeploymentKind.DEPLOYMENT},
+)
+
+
 @router.write("POST", "/deployments", scope=Scope.DEPLOYMENTS_WRITE, answers={201: DeploymentShown})
 def start_deployment(request: ApiRequest, body: DeploymentGiven) -> Status[Any]:
     """Tell that a deployment begins. It takes the workload's change lock: a second one is 409, with who holds it.
@@ -343,7 +352,7 @@ def report_variables(request: ApiRequest, deployment_id: Path[Identifier], body:
 @router.read("/deployments", scope=Scope.DEPLOYMENTS_READ, answer=Page[DeploymentShown])
 def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> Any:
     """Deployments, the newest first."""
-    columns = {
+    filters = {
         "status": given.status and transitions.status_of(given.status),
         "kind": given.kind,
         "version": given.version,
@@ -354,14 +363,10 @@ def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> An
         "id__gte": given.since and ids.timestamped("deploy", given.since),
         "id__lt": given.until and ids.timestamped("deploy", given.until),
         **_place(given),
+        **_archived(given),
     }
-    # Services in a query of their own: joined, the database would begin with them and sort all there is.
-    rows = Deployment.objects.prefetch_related("service").filter(
-        **{name: value for name, value in columns.items() if value is not None}
-    )
-    if given.archived:
-        rows = rows.old(timezone.now())  # so that the search begins where they are
-    found = page(rows, given, noun="deployments", order=(("-id", str),))
+    rows = Deployment.objects.prefetch_related("service")
+    found = search(rows, given, noun="deployments", order=(("-id", str),), filters=filters, indexes=INDEXES)
     return found | {"items": [_shown(row) for row in found["items"]]}
 
 
@@ -380,6 +385,17 @@ def _place(given: DeploymentFilters) -> dict[str, Any]:
         return {"service_id": found or 0}
     workload = Workload.objects.filter(service__slug=given.service, environment=given.environment)
     return {"workload_id": workload.values_list("pk", flat=True).first() or 0}
+
+
+def _archived(given: DeploymentFilters) -> dict[str, Any]:
+    """Where those begin that are archived, or those end that are not: the search need not come past the others."""
+    if given.archived is None:
+        return {}
+    keys = Deployment.objects.filter(archived=given.archived).values_list("pk", flat=True)
+    end = keys.order_by("-pk" if given.archived else "pk").first()
+    if end is None:
+        return {"id__in": ()}
+    return {"id__range": ("", end) if given.archived else (end, "z")}
 
 
 def _build(build_id: str | None) -> Build | None:
