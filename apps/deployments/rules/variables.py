@@ -142,8 +142,8 @@ def _bounds(repeat: str) -> tuple[str, str]:
 def judge(rules: Iterable[Rule], reports: Sequence[Report]) -> tuple[Finding, ...]:
     """A finding for every variable that was reported or that a rule names, by name.
 
-    Raises Invalid, field `environment_variables`, for a name given twice, in whatever case, and for the value of a
-    sensitive variable: that one has been seen by too many already, and nothing of it is kept.
+    Raises Invalid, field `environment_variables`, for a name given twice, and for the value of a sensitive variable:
+    that one has been seen by too many already, and nothing of it is kept.
     """
     if len(reports) > MAX_VARIABLES:
         raise Invalid(f"Report at most {MAX_VARIABLES} variables.", field="environment_variables")
@@ -153,16 +153,9 @@ def judge(rules: Iterable[Rule], reports: Sequence[Report]) -> tuple[Finding, ..
         if check_key(report.key) in reported:
             raise Invalid(f"{report.key} is reported twice; send it once.", field="environment_variables")
         reported[report.key] = report
-    names = sorted(demanded.keys() | reported.keys())
-    known: dict[str, str] = {}
-    for key in names:
-        other = known.setdefault(key.lower(), key)
-        if other != key:
-            raise Invalid(
-                f"{other} and {key} differ only by case, which MySQL does not see: name one of them.",
-                field="environment_variables",
-            )
-    return tuple(_finding(key, demanded.get(key), reported.get(key)) for key in names)
+    return tuple(
+        _finding(key, demanded.get(key), reported.get(key)) for key in sorted(demanded.keys() | reported.keys())
+    )
 
 
 def is_sensitive(key: str, rule: Rule | None, report: Report | None) -> bool:

@@ -68,14 +68,6 @@ def test_a_report_is_refused_when_it_is_too_long_doubled_or_names_no_variable():
             variables.judge([], reports)
 
 
-def test_names_that_differ_only_by_case_are_told_apart_by_nobody():
-    """MySQL and MariaDB take them for one, so both cannot be kept."""
-    for rules, names in (([], ["http_proxy", "HTTP_PROXY"]), ([Rule("Path")], ["PATH"])):
-        with pytest.raises(Invalid, match=f"{names[-1]} and .*only by case") as caught:
-            variables.judge(rules, [Report(name, value="x") for name in names])
-        assert caught.value.field == "environment_variables"
-
-
 @pytest.mark.parametrize(
     "pattern",
     [
