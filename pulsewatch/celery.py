@@ -24,6 +24,24 @@ require_settings_module()
 # (kombu 5.7: 'NoneType' object has no attribute 'hostname'). Nothing is lost: the row is the work, a tick sends again.
 redis.Channel.do_restore = False
 
+
+class QoS(redis.QoS):  # type: ignore[misc]  # the library has no hints
+    """Lets go of a message whose connection was lost: acknowledging it would end the worker with an AttributeError.
+
+    If the broker still has it, it comes again after its visibility time-out, and the task finds the row done.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        if self.channel.connection is not None:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if self.channel.connection is not None:
+            super().reject(delivery_tag, requeue)
+
+
+redis.Channel.QoS = QoS
+
 app = Celery("pulsewatch")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.task_queues = [Queue("fast"), Queue("long")]

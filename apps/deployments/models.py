@@ -25,8 +25,6 @@ from apps.inventory.models import Service, Workload, domain_name
 
 OPEN = (DeploymentStatus.QUEUED, DeploymentStatus.IN_PROGRESS)
 ARCHIVED_AFTER = timedelta(days=90)
-# A worker that asks a platform records within this time how it ended, or is dead: all attempts together take 60 s.
-ASKING = timedelta(seconds=90)
 GOOD = (DeploymentStatus.COMPLETED, DeploymentStatus.ROLLED_BACK)
 
 
@@ -45,7 +43,7 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
 
     def rollbacks_due(self, now: datetime) -> Self:
         """Rollbacks that wait for a worker, or whose worker has died: `updated_at` is when it took them."""
-        left = Q(status=DeploymentStatus.IN_PROGRESS, updated_at__lte=now - ASKING)
+        left = Q(status=DeploymentStatus.IN_PROGRESS, updated_at__lte=now - transitions.ASKING)
         return self.filter(Q(status=DeploymentStatus.QUEUED) | left, kind=DeploymentKind.ROLLBACK)
 
     def old(self, now: datetime) -> Self:

@@ -185,6 +185,7 @@ def finish(*, deployment: Deployment, actor: audit.Actor, **facts: Any) -> Deplo
             samples=row.workload.gate_samples,
             window_seconds=row.workload.gate_window_seconds,
             next_look_at=now,
+            reasons=["The first look is under way."],
         )
         records.make_current(row)
         records.step(

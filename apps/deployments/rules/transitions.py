@@ -24,6 +24,8 @@ _PROGRESS: Mapping[str, int] = {QUEUED: 0, IN_PROGRESS: 1, COMPLETED: 2, FAILED:
 
 MAX_VERSION = 64  # characters, as a health sample's column has
 MAX_MESSAGE = 500  # characters of a commit message that are kept
+# A worker that asks a platform records within this time how it ended, or is dead: all attempts together take 60 s.
+ASKING = timedelta(seconds=90)
 CLOCK_SKEW = timedelta(minutes=5)  # another machine's clock may run ahead of ours by this much
 
 _SEMVER = re.compile(
