@@ -17,6 +17,7 @@ from apps.deployments.choices import DeploymentKind, DeploymentStatus
 from apps.deployments.models import Deployment, Gate
 from apps.deployments.rules import checklist
 from apps.inventory import services as inventory
+from apps.inventory.choices import Platform
 
 
 def returns_to(row: Deployment) -> tuple[Deployment | None, str]:
@@ -43,6 +44,7 @@ def roll_back(page: ModelAdmin, request: HttpRequest, row: Deployment) -> HttpRe
             ("Returns to", f"{target.pk} ({target.version})" if target else "-"),
             ("Platform", row.workload.get_platform_display()),
         ),
+        warnings=_by_hand(row, target),
         form=ReasonForm(posted(request)),
         submit="Roll back",
         danger=True,
@@ -55,6 +57,14 @@ def roll_back(page: ModelAdmin, request: HttpRequest, row: Deployment) -> HttpRe
         return f"{new} is queued.", page_of(new)
 
     return ask(request, page, question, act)
+
+
+def _by_hand(row: Deployment, target: Deployment | None) -> tuple[str, ...]:
+    """What a person has to know of a workload whose platform Pulsewatch cannot ask."""
+    if target is None or row.workload.platform != Platform.ADVISORY:
+        return ()
+    text = f"This workload has no platform that Pulsewatch could ask: bring {target.version} back yourself. The record "
+    return (text + "will end as failed and say so. Choose a platform on the workload's page to have it done.",)
 
 
 def cancel(page: ModelAdmin, request: HttpRequest, row: Deployment) -> HttpResponse:

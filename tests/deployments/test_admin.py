@@ -124,6 +124,7 @@ def test_a_rollback_asks_why_and_names_what_it_returns_to(operator):
 
     asked = text_of(operator, page("roll_back", bad))
     assert f"{good.pk} (v1.0.0)" in asked
+    assert "bring v1.0.0 back yourself" in asked  # its platform is advisory
     assert operator.post(page("roll_back", bad), {"reason": ""}).status_code == 200
     assert not Deployment.objects.filter(kind="rollback").exists()
     operator.post(page("roll_back", bad), {"reason": "too slow"})
