@@ -56,9 +56,11 @@ def actor(request: ApiRequest) -> Actor:
 class Endpoints(Router):
     """A router whose operations name the scope they take."""
 
-    def read(self, path: str, *, scope: str, answer: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """A GET."""
-        return self._operation("GET", path, scope=scope, answers={200: answer}, faults=READ_FAULTS)
+    def read(
+        self, path: str, *, scope: str, answer: Any, types: tuple[str, ...] = ()
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """A GET. With `types` the view answers by itself, with a file of one of them, and `answer` is None."""
+        return self._operation("GET", path, scope=scope, answers={200: answer}, faults=READ_FAULTS, files=types)
 
     def write(
         self,
@@ -85,8 +87,12 @@ class Endpoints(Router):
         faults: frozenset[int],
         limit: int = 0,
         types: tuple[str, ...] = (),
+        files: tuple[str, ...] = (),
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         described: dict[str, Any] = {"parameters": [_KEY_PARAMETER]} if limit else {}
+        if files:
+            content: dict[str, Any] = {name: {"schema": {}} for name in files}
+            described["responses"] = {200: {"description": "A file", "content": content}}
         if types and types != bodies.JSON_TYPES:
             content = {name: {"schema": {"type": "string", "format": "binary"}} for name in types}
             described["requestBody"] = {"content": content, "required": True}

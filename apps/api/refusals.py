@@ -12,6 +12,7 @@ from ninja.errors import HttpError, ValidationError
 from apps.api.rules import Unreadable
 from apps.core.errors import Conflict, Invalid, PulsewatchError, Transient
 from apps.core.problems import problem
+from apps.inventory.exchange import FileRefused
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,16 @@ def _invalid(error: Invalid) -> HttpResponse:
     return invalid(str(error), (error.field, str(error)))
 
 
+def _file(error: FileRefused) -> HttpResponse:
+    """Every wrong row by its number, as `[12].interval_seconds`."""
+    errors = [
+        (f"[{fault.row}].{fault.column}".removesuffix(".") if fault.row else "file", fault.reason)
+        for fault in error.faults
+    ]
+    shown = f"the first {len(errors)} of {error.count} faults are" if error.count > len(errors) else "every fault is"
+    return invalid(f"Nothing was imported; {shown} under errors.", *errors)
+
+
 def _conflict(error: Conflict) -> HttpResponse:
     return problem(409, str(error), **error.facts)
 
@@ -104,6 +115,7 @@ def _integrity(error: IntegrityError) -> HttpResponse:
 _SHOWN: dict[type, Callable[[Any], HttpResponse]] = {
     Refused: _refused,
     Invalid: _invalid,
+    FileRefused: _file,
     Conflict: _conflict,
     Transient: lambda error: _later(str(error)),
     Unreadable: lambda error: problem(400, str(error)),

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from apps.health.models import DatabaseCheck, EndpointCheck
 from pulsewatch.wsgi import application
 from tests.factories import (
     BackupJobFactory,
@@ -24,6 +25,7 @@ from tests.factories import (
     DatabaseFactory,
     DeploymentFactory,
     DiagnosticFactory,
+    EndpointFactory,
     InstanceFactory,
     RestoreFactory,
 )
@@ -53,6 +55,8 @@ def known(db):
         "diagnostic_id": DiagnosticFactory().pk,
         "deployment_id": DeploymentFactory().pk,
         "key": "network_policies",
+        "endpoint_id": EndpointFactory().pk,
+        "name": DatabaseFactory().name,
     }
 
 
@@ -80,7 +84,7 @@ def test_no_input_makes_a_fault_of_ours_and_every_answer_is_as_promised(case, ap
 def test_every_operation_is_seen_to_succeed(api):
     seen = set()
 
-    def does(method, path, body=None, *, given=None, kind="application/json", **query):
+    def does(method, path, body=None, *, given=None, kind="application/json", plain=False, **query):
         """The answer of an operation that succeeds and is as the schema promises."""
         operation = schema["/api/v1" + path][method]
         case = operation.Case(
@@ -93,7 +97,7 @@ def test_every_operation_is_seen_to_succeed(api):
         case.validate_response(reply, checks=TRUTH)
         assert 200 <= reply.status_code < 300, reply.text
         seen.add(operation.label)
-        return reply.json()
+        return reply.content if plain else reply.json()
 
     now = datetime.now(UTC).isoformat()
     sample = {"instance_id": "web-1", "environment": "production", "timestamp": now, "response_time_ms": 45}
@@ -107,7 +111,27 @@ def test_every_operation_is_seen_to_succeed(api):
     assert len(does("GET", "/instances", active="true")["items"]) == 2
     assert does("DELETE", "/instances/{instance_id}", given={"instance_id": instance["id"]})["active"] is False
 
+    endpoint = does("POST", "/endpoints", {"environment": "production", "path": "/api", "headers": {"X-Key": "abc"}})
+    one, path = {"endpoint_id": endpoint["id"]}, "/endpoints/{endpoint_id}"
+    EndpointCheck.objects.create(endpoint_id=endpoint["id"], at=now, status="failed", error="refused the connection")
+    assert does("PATCH", path, {"slow_ms": 300}, given=one)["slow_ms"] == 300
+    assert does("GET", path, given=one)["has_headers"]
+    assert does("GET", "/endpoints", status="unknown", front_end="false")["items"][0]["id"] == endpoint["id"]
+    assert does("GET", f"{path}/checks", given=one, since=now)["items"][0]["status"] == "failed"
+    assert does("GET", f"{path}/hours", given=one)["items"] == []
+    text = does("GET", "/endpoints/export", plain=True, format="csv")
+    assert does("POST", "/endpoints/import", text, kind="text/csv", dry_run="true")["unchanged"] == 1
+    assert does("DELETE", path, given=one) | {"updated_at": 0} == endpoint | {"slow_ms": 300, "updated_at": 0}
+
     database = DatabaseFactory()
+    one = {"name": database.name}
+    DatabaseCheck.objects.create(database=database, at=now, status="healthy", connection_status="connected")
+    assert does("PATCH", "/databases/{name}", {"interval_seconds": 30}, given=one)["interval_seconds"] == 30
+    assert does("GET", "/databases/{name}", given=one)["state"] is None
+    assert does("GET", "/databases", engine="mysql", watch="true")["items"][0]["name"] == database.name
+    assert does("GET", "/databases/{name}/checks", given=one, status="healthy")["items"]
+    assert does("GET", "/databases/{name}/hours", given=one, until=now)["items"] == []
+
     backup = does("POST", "/backups", {"database": database.name, "triggered_by": "pre_deployment"})
     assert does("GET", "/backups/{backup_id}", given={"backup_id": backup["id"]})["status"] == "queued"
     assert does("GET", "/backups", database=database.name, status="queued")["items"] == [backup]
