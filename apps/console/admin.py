@@ -18,11 +18,11 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apps.console import endpoints, notes, roles
+from apps.console import databases, endpoints, notes, roles
 from apps.core import audit
 from apps.core.admin import WritingAdmin
 
-__all__ = ["endpoints", "notes"]  # Registered by being imported.
+__all__ = ["databases", "endpoints", "notes"]  # Registered by being imported.
 
 # What the audit trail shows. Of other fields it names only which ones changed: they are personal or secret.
 SHOWN = ("username", "name", "is_active", "is_staff", "is_superuser")

@@ -168,12 +168,13 @@ def _alerts(row: Endpoint | Database) -> dict[str, Any]:
         "headers": ("Alert", "Severity", "Opened", "Closed"),
         "rows": [
             {
+                "url": page_of(alert),
                 "cells": (
                     alert.title,
                     alert.get_severity_display(),
                     moment(alert.opened_at),
                     moment(alert.closed_at) if alert.closed_at else badge("open", "danger"),
-                )
+                ),
             }
             for alert in found
         ],

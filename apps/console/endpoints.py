@@ -128,9 +128,7 @@ class EndpointAdmin(DetailAdmin, WritingAdmin):
     detail_template = "console/target.html"
     page_related = ("workload__service", "health")
 
-    def detail(request: HttpRequest, row: Endpoint) -> dict[str, Any]:  # noqa: N805  (called by the class, as a function)
-        return _page(request, row)
-
+    detail = staticmethod(lambda request, row: _page(request, row))
     views = {"edit": lambda page, request, row: page.edit(request, row)}
 
     def edit(self, request: HttpRequest, row: Endpoint) -> HttpResponse:
@@ -242,13 +240,13 @@ def _page(request: HttpRequest, row: Endpoint) -> dict[str, Any]:
     now = timezone.now()
     state = checks.state_of(row)
     day = histories.uptimes([row], SubjectKind.ENDPOINT, histories.DAY).get(row.pk)
-    quarter = histories.uptimes([row], SubjectKind.ENDPOINT, histories.QUARTER).get(row.pk)
+    charts, quarter = histories.charts(row, now)
     return {
         "badges": checks.status_badge(row),
         "lead": checks.verdict(row, now),
         "progress": None,
         "actions": buttons(request, row, ("Change", "edit", "inventory.change_endpoint", "", True)),
-        "charts": histories.charts(row, now),
+        "charts": charts,
         "sections": (
             {
                 "heading": "Now",

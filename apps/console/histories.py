@@ -18,9 +18,10 @@ from apps.core.display import moment, page_of
 from apps.deployments.models import Deployment
 from apps.health.choices import CheckStatus, SubjectKind
 from apps.health.models import DatabaseCheck, EndpointCheck, HealthHourly
+from apps.health.series import Series, last_90_days
 from apps.inventory.models import Database, Endpoint, Service
 
-DAY, QUARTER, HOUR = timedelta(hours=24), timedelta(days=90), timedelta(hours=1)
+DAY, HOUR = timedelta(hours=24), timedelta(hours=1)
 MARKS = 200  # deployments, and notes, on one chart: more would be a wall
 
 STATES = {
@@ -29,6 +30,7 @@ STATES = {
     CheckStatus.FAILED: BAD,
     CheckStatus.UNKNOWN: UNKNOWN,
 }
+WORST = {"healthy": GOOD, "unknown": UNKNOWN, "maintenance": UNKNOWN, "degraded": WARNING, "down": BAD}
 
 
 def kind_of(row: Endpoint | Database) -> SubjectKind:
@@ -48,25 +50,27 @@ def hours_of(row: Endpoint | Database) -> QuerySet[HealthHourly]:
     return HealthHourly.objects.filter(kind=kind_of(row), subject=str(row.pk))
 
 
-def charts(row: Endpoint | Database, now: datetime) -> list[tuple[str, Chart]]:
-    """The two charts of its page with their headings. A handful of queries, whatever there is."""
-    day, quarter = Axis(now - DAY, now), Axis(now - QUARTER, now)
+def charts(row: Endpoint | Database, now: datetime) -> tuple[list[tuple[str, Chart]], float | None]:
+    """The two charts of its page with their headings, and the uptime of 90 days. A handful of queries."""
+    history = last_90_days(kind_of(row), row.pk, now)
     service, environment = place_of(row)
-    marks = list(moments(now - QUARTER, environment, service_id=service.pk))
-    silent = list(periods(row, now - QUARTER, now))
-    name = "response time" if isinstance(row, Endpoint) else "connecting and query"
+    marks = list(moments(history.start, environment, service_id=service.pk))
+    silent = list(periods(row, history.start, now))
     found = []
     for heading, axis, samples in (
-        (f"The last 24 hours, {name}, every check", day, list(day_of(row, now))),
-        (f"The last 90 days, {name}, 95th percentile of each hour", quarter, list(quarter_of(row, now))),
+        ("The last 24 hours: response time and status of every check", Axis(now - DAY, now), list(day_of(row, now))),
+        ("The last 90 days: 95th percentile of the worst hour, and status", Axis(history.start, now), _steps(history)),
     ):
         chart = draw(axis, lanes=[("status", samples)], curve=samples, moments=marks, periods=silent, label=heading)
         found.append((heading, chart))
-    return found
+    return found, history.uptime
 
 
 def day_of(row: Endpoint | Database, now: datetime) -> Iterator[Sample]:
-    """Its checks of the last 24 hours. Two that are missing in a row are a gap."""
+    """Its checks of the last 24 hours, one by one: so that what came first, a deployment or a failure, is not blurred.
+
+    Two that are missing in a row are a gap.
+    """
     every = timedelta(seconds=row.interval_seconds)
     columns = ("at", "status", "response_time_ms")
     found = list(checks_of(row).filter(at__gte=now - DAY, at__lte=now).order_by("at").values_list(*columns))
@@ -74,12 +78,13 @@ def day_of(row: Endpoint | Database, now: datetime) -> Iterator[Sample]:
         yield Sample(at, until, STATES[status], ms)
 
 
-def quarter_of(row: Endpoint | Database, now: datetime) -> Iterator[Sample]:
-    """Its hours of the last 90 days. An hour is as bad as the worst of its checks."""
-    columns = ("hour", "healthy", "degraded", "down", "response_p95_ms")
-    for hour, healthy, degraded, down, ms in hours_of(row).filter(hour__gte=now - QUARTER).values_list(*columns):
-        state = BAD if down else WARNING if degraded else GOOD if healthy else UNKNOWN
-        yield Sample(hour, hour + HOUR, state, ms)
+def _steps(history: Series) -> list[Sample]:
+    """A quarter of a day each, as bad as the worst of its checks."""
+    return [
+        Sample(point.at, point.until, WORST[point.state], point.response_p95_ms)
+        for point in history.points
+        if point.state
+    ]
 
 
 def moments(since: datetime, environment: str, *, service_id: int | None = None) -> Iterator[Moment]:
