@@ -42,6 +42,8 @@ def test_the_whole_way_from_ci_to_a_rollback_by_webhook(api, shop, app, platform
 
     good = _brought_out(api, "v1.0.0")
     assert (good["status"], good["gate"]["verdict"], good["health_check_passed"]) == ("completed", "passed", True)
+    again = api.send("PATCH", f"/deployments/{good['id']}", {"status": "completed"})
+    assert (again.status_code, again.json()["status"]) == (200, "completed")  # nothing has begun
     assert good["gate"]["evidence"]["instances"][0]["instance"] == "web-1"
 
     app.answers["/ready"] = Answer(500)

@@ -230,8 +230,8 @@ class DeploymentFilters(Filters):
     commit_sha: str | None = Field(None, max_length=40)
     triggered_by: str | None = Field(None, max_length=150)
     archived: bool | None = None
-    since: Moment | None = Field(None, description="Received from this second on")
-    until: Moment | None = Field(None, description="Received before this second")
+    since: Moment | None = Field(None, description="Begun from this second on")
+    until: Moment | None = Field(None, description="Begun before this second")
 
 
 INDEXES = Indexes(
@@ -279,13 +279,14 @@ def start_deployment(request: ApiRequest, body: DeploymentGiven) -> Status[Any]:
 def change_deployment(request: ApiRequest, deployment_id: Path[Identifier], body: DeploymentChange) -> Status[Any]:
     """Tell what has become of a deployment. `completed` starts the gate: 202, and in_progress until its verdict.
 
+    What it is already may be said again: 200, and nothing changes.
     A status it cannot take from where it is: 409, with the `legal` ones.
     """
     row = services.report(
         deployment=_deployment(deployment_id), actor=actor(request), **body.model_dump(exclude_none=True)
     )
-    begun = transitions.status_of(body.status) == DeploymentStatus.COMPLETED
-    return Status(202 if begun else 200, _shown(row))
+    gate_runs = transitions.status_of(body.status) == DeploymentStatus.COMPLETED and row.is_open
+    return Status(202 if gate_runs else 200, _shown(row))
 
 
 @router.write(
@@ -359,7 +360,7 @@ def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> An
         "commit_sha": given.commit_sha and given.commit_sha.lower(),
         "triggered_by": given.triggered_by,
         "archived": given.archived,
-        # Identifiers begin with the second they were made in, and every index ends with them.
+        # Identifiers begin with the second in which their deployment began, and every index ends with them.
         "id__gte": given.since and ids.timestamped("deploy", given.since),
         "id__lt": given.until and ids.timestamped("deploy", given.until),
         **_place(given),
