@@ -18,6 +18,8 @@ from apps.inventory.models import Workload
 
 # GitHub lets a deployment wait as long for the approval of a reviewer; Pulsewatch must not call it failed before.
 APPROVAL = timedelta(days=30)
+# Nobody tells of what began longer ago than `webhooks reconcile` looks back: that is a clock which runs wild.
+OLDEST = timedelta(days=30)
 SAME_RUN = timedelta(days=1)  # a deployment of ours and a report this far apart may be about the same thing
 
 
@@ -127,7 +129,7 @@ def _new(
         commit_message=redact(transitions.cut_message(message))[: transitions.MAX_MESSAGE],
         status=DeploymentStatus.QUEUED if status == DeploymentStatus.QUEUED else DeploymentStatus.IN_PROGRESS,
         triggered_by=by[:150],
-        started_at=claimed or now,
+        started_at=max(claimed, now - OLDEST) if claimed else now,
         created_at=now,
         open_until=now + (APPROVAL if status == DeploymentStatus.QUEUED else _patience(workload)),
         deployment_platform=workload.platform,

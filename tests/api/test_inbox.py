@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 
 from apps.api import inbox, reports
 from apps.api.models import WebhookDelivery
+from apps.core import ids
 from apps.core.audit import Actor
 from apps.deployments import runner as deployments
 from apps.deployments import services
@@ -52,6 +53,16 @@ def test_reports_in_any_order_end_in_the_same_record(shop, order):
 
     row = Deployment.objects.get()
     assert (row.status, row.external_id, row.observed) == ("completed", "github.com/deployments/1500001", True)
+
+
+def test_a_clock_of_long_ago_hides_no_deployment(shop):
+    receive(status("success", deployment_status__created_at="1970-01-01T00:00:00Z"))
+
+    row = Deployment.objects.get()
+    assert row.claimed_at.year == 1970
+    assert row.pk > ids.timestamped("deploy", datetime.now(UTC) - timedelta(days=31))
+    deployments.tick(datetime.now(UTC))
+    assert not Deployment.objects.get().archived
 
 
 def test_one_that_waits_for_a_persons_approval_is_not_failed_meanwhile(shop):
