@@ -1,0 +1,164 @@
+"""A policy tried on recorded minutes: what it would have done, and what that would have cost.
+
+The load model: the total load is what was recorded, whatever the number of instances. With half as many of them each
+would have been twice as busy. Where the recorded instances were at their limit the true load was higher than anybody
+measured, and a replay with more instances looks better than it would have been.
+
+As long as a policy decides what was decided, the recorded minutes are used as they are: the replay of the policy that
+ran gives the very decisions that were made.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from apps.scaling.rules.evaluation import HOLD, NOTHING_YET, Decision, Past, evaluate
+from apps.scaling.rules.policy import MINUTE, Policy
+from apps.scaling.rules.usage import FULL, Minute, window
+
+THRASH = 1800  # seconds: an action that undoes the one before it within this time was for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One change that really happened: its boundary or moment, by how much, whether it went well and who did it."""
+
+    at: int
+    delta: int
+    success: bool = True
+    by_policy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of a workload's past, for one replay."""
+
+    minutes: Sequence[Minute]
+    changes: Sequence[Recorded] = ()
+    held: Mapping[int, str] = field(default_factory=dict)  # by boundary, as far as it was recorded
+    past: Past = NOTHING_YET  # before the first minute
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a replay comes to."""
+
+    actions: int
+    instance_hours: float
+    minutes_above_threshold: int  # minutes in which a metric was above the threshold for scaling up
+    minutes_known: int  # minutes with figures
+    thrash_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Every decision, the count by minute, and the figures."""
+
+    decisions: tuple[Decision, ...]
+    counts: tuple[tuple[int, int], ...]  # (start of the minute, instances), at changes only
+    figures: Figures
+
+    @property
+    def actions(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.decisions if decision.action != HOLD)
+
+
+def replay(policy: Policy, history: History, *, start: int, end: int) -> Replay:
+    """Evaluate the policy at every boundary from `start` to `end`, as a tick would have done at that time.
+
+    `history.minutes` should begin one lookback before `start`, for the first evaluation looks at them.
+    """
+    period = policy.evaluation_period_seconds
+    minutes = {minute.at: minute for minute in history.minutes}
+    own = {change.at: change for change in history.changes if change.by_policy}
+    others = sorted((one for one in history.changes if not one.by_policy and one.success), key=lambda one: one.at)
+    first = -(-start // period) * period
+    seen = deque(
+        (window(policy, minutes, at) for at in range(first - policy.lookback, first - period, period)),
+        maxlen=policy.datapoints_to_trigger,
+    )
+    past, extra = history.past, 0
+    ran = _first_count(history.minutes, first - period)
+    decisions: list[Decision] = []
+    for at in range(first, end + 1, period):
+        ran = _ran(minutes, at - period, at, ran)
+        while others and others[0].at < at:
+            other = others.pop(0)
+            past = _after(past, other.at, other.delta)
+        count = max(0, ran + extra)
+        seen.append(window(policy, minutes, at - period).shared_by(count / ran if count and ran else 1))
+        decision = evaluate(policy, seen, end=at, count=count, past=past, held=history.held.get(at, ""))
+        decisions.append(decision)
+        really = own.get(at)
+        moved = decision.after - decision.before
+        if moved and (really is None or really.success):  # what the platform refused then, it refuses here too
+            past = _after(past, at, moved)
+            extra += moved
+        if really is not None and really.success:
+            extra -= really.delta
+    return Replay(tuple(decisions), *_summed(policy, minutes, decisions, start, end))
+
+
+def first_difference(one: Sequence[Decision], other: Sequence[Decision]) -> tuple[Decision, Decision] | None:
+    """The first moment at which two replays decide differently; None when they never do.
+
+    Of two evaluation periods only the common boundaries are compared.
+    """
+    by_time = {decision.at: decision for decision in other}
+    for decision in one:
+        against = by_time.get(decision.at)
+        if against is not None and (decision.action, decision.after) != (against.action, against.after):
+            return decision, against
+    return None
+
+
+def _after(past: Past, at: int, delta: int) -> Past:
+    """The past once an action of this direction has gone well."""
+    return Past(at if delta > 0 else past.last_up, at)
+
+
+def _first_count(minutes: Iterable[Minute], at: int) -> int:
+    """How many ran before anything is known: as many as in the first minute that knows."""
+    return next((minute.ran for minute in sorted(minutes, key=lambda one: one.at) if minute.at >= at), 0)
+
+
+def _ran(minutes: Mapping[int, Minute], start: int, end: int, before: int) -> int:
+    """How many ran at the end of a window; as many as before when no minute of it knows."""
+    known = (minutes[at].ran for at in range(end - MINUTE, start - 1, -MINUTE) if at in minutes)
+    return next(known, before)
+
+
+def _summed(
+    policy: Policy, minutes: Mapping[int, Minute], decisions: Sequence[Decision], start: int, end: int
+) -> tuple[tuple[tuple[int, int], ...], Figures]:
+    """The count by time, and the figures of all minutes from `start` to `end`."""
+    period = policy.evaluation_period_seconds
+    counts: list[tuple[int, int]] = []
+    ran_minutes, above, known = 0, 0, 0
+    spans = [(one.at - period, one.at, one.before) for one in decisions]
+    if decisions:
+        spans.append((decisions[-1].at, end, decisions[-1].after))
+    for since, until, count in spans:
+        if since >= end or until <= start:
+            continue
+        if not counts or counts[-1][1] != count:
+            counts.append((max(since, start), count))
+        for at in range(max(since, start), min(until, end), MINUTE):
+            ran_minutes += count
+            minute = minutes.get(at)
+            if minute is not None and minute.expected:
+                known += 1
+                factor = count / minute.ran if count and minute.ran else 1
+                above += any(_up(minute, metric) / factor > policy.scale_up_threshold for metric in policy.metrics)
+    actions = [one for one in decisions if one.action != HOLD]
+    thrash = sum(
+        later.action != earlier.action and later.at - earlier.at <= THRASH for earlier, later in pairwise(actions)
+    )
+    return tuple(counts), Figures(len(actions), ran_minutes / 60, above, known, thrash)
+
+
+def _up(minute: Minute, metric: str) -> float:
+    """The share of 1 that counts on the way up in one minute."""
+    load = minute.load(metric)
+    return (load.total - load.warming) / minute.expected / FULL

@@ -1,0 +1,145 @@
+"""How the minutes of a workload become the windows a policy looks at.
+
+What is missing never speaks for a change: an instance that did not report counts as idle on the way up and as fully
+loaded on the way down; one that is still warming up counts as idle on the way up.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from apps.scaling.rules.policy import CPU, MINUTE, Policy
+
+FULL = 100.0  # percent
+DELAY = 15  # seconds from a window's end to its evaluation: the samples of its last minute arrive meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One metric of one minute: the sum of the instances' percentages (each 0 to 100), and of how many it is one.
+
+    `warming` is the part of the sum that comes from instances which are still warming up.
+    """
+
+    total: float = 0.0
+    count: int = 0
+    warming: float = 0.0
+
+
+IDLE = Load()
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What the instances of a workload used within one minute; times are whole seconds since 1970 in UTC.
+
+    `units` is how many instances the platform ran, where it is known; `expected` is how many should have reported.
+    They differ where one instance reports for several units, as one web server does for its worker processes.
+    Never more instances reported than were expected.
+    """
+
+    at: int  # start
+    expected: int
+    reported: int = 0
+    cpu: Load = IDLE
+    memory: Load = IDLE
+    units: int | None = None
+
+    @property
+    def ran(self) -> int:
+        """How many units ran, as far as anybody knows."""
+        return self.expected if self.units is None else self.units
+
+    def load(self, metric: str) -> Load:
+        return self.cpu if metric == CPU else self.memory
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Mean use of one metric in one window, in percent of all that should have reported."""
+
+    load: float  # of those that reported
+    warming: float  # the part of it that comes from warming instances
+    missing: float  # what those that did not report would add if they were fully loaded
+    measured: float | None  # the mean of those that did report, for people
+
+    @property
+    def up(self) -> float:
+        """What counts on the way up."""
+        return self.load - self.warming
+
+    @property
+    def down(self) -> float:
+        """What counts on the way down."""
+        return self.load + self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window: its start, how much of what should have reported did, and each metric's usage."""
+
+    start: int
+    reporting: float  # 0 to 1
+    reported: float  # mean instances
+    expected: float  # mean instances
+    usage: Mapping[str, Usage]
+
+    def shared_by(self, factor: float) -> "Window":
+        """The same total load on `factor` times as many instances."""
+        if factor == 1:
+            return self
+        return replace(
+            self,
+            usage={
+                metric: Usage(
+                    usage.load / factor,
+                    usage.warming / factor,
+                    usage.missing,
+                    None if usage.measured is None else usage.measured / factor,
+                )
+                for metric, usage in self.usage.items()
+            },
+        )
+
+
+def boundary(period: int, now: int) -> int:
+    """The end of the newest window that may be evaluated now; windows are multiples of `period` seconds."""
+    return (now - DELAY) // period * period
+
+
+def windows(policy: Policy, minutes: Iterable[Minute], end: int) -> tuple[Window, ...]:
+    """The windows that the evaluation at `end` looks at, oldest first."""
+    by_start = {minute.at: minute for minute in minutes}
+    starts = range(end - policy.lookback, end, policy.evaluation_period_seconds)
+    return tuple(window(policy, by_start, start) for start in starts)
+
+
+def window(policy: Policy, minutes: Mapping[int, Minute], start: int) -> Window:
+    """The mean of a window's minutes. One that nobody recorded is one in which nobody reported."""
+    places = range(start, start + policy.evaluation_period_seconds, MINUTE)
+    found = [minute for at in places if (minute := minutes.get(at)) is not None and minute.expected > 0]
+    absent = len(places) - len(found)
+    reporting = reported = expected = 0.0
+    for minute in found:
+        reporting += minute.reported / minute.expected
+        reported += minute.reported
+        expected += minute.expected
+    return Window(
+        start=start,
+        reporting=reporting / len(places),
+        reported=reported / len(places),
+        expected=expected / len(found) if found else 0.0,
+        usage={metric: _usage(metric, found, absent, len(places)) for metric in policy.metrics},
+    )
+
+
+def _usage(metric: str, found: Iterable[Minute], absent: int, places: int) -> Usage:
+    load = warming = measured_sum = 0.0
+    missing, measured = FULL * absent, 0
+    for minute in found:
+        seen = minute.load(metric)
+        load += seen.total / minute.expected
+        warming += seen.warming / minute.expected
+        missing += FULL * (minute.expected - seen.count) / minute.expected
+        measured_sum += seen.total
+        measured += seen.count
+    return Usage(load / places, warming / places, missing / places, measured_sum / measured if measured else None)
