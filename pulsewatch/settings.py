@@ -265,6 +265,7 @@ INSTALLED_APPS = [
     "apps.backups",
     "apps.builds",
     "apps.deployments",
+    "apps.scaling",
     "ninja",
     "apps.api",
 ]

@@ -6,13 +6,18 @@ from urllib.parse import urlsplit
 from apps.core import vault
 from apps.core.errors import Invalid, KeyUnknown, Tampered
 from apps.inventory.models import Endpoint, Workload
-from apps.inventory.platforms import platform_for
-from apps.inventory.platforms.base import Platform, PlatformError
+from apps.inventory.platforms import platform_for, scaler_for
+from apps.inventory.platforms.base import Platform, PlatformError, Scaler
 
 
 def platform_of(workload: Workload) -> Platform:
     """The platform that rolls out this workload's versions. Raises PlatformError when it cannot be used."""
     return platform_for(workload.platform, workload.platform_settings, unseal_secret(workload))
+
+
+def scaler_of(workload: Workload) -> Scaler | None:
+    """What scales this workload; None where a person does it. Raises PlatformError when it cannot be used."""
+    return scaler_for(workload.platform, workload.platform_settings, unseal_secret(workload))
 
 
 def unseal_secret(workload: Workload) -> str:

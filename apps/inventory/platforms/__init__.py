@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from apps.core.redaction import register_secret
 from apps.inventory.platforms.advisory import Advisory
-from apps.inventory.platforms.base import Platform, PlatformError
+from apps.inventory.platforms.base import Platform, PlatformError, Scaler
 from apps.inventory.platforms.fields import Fields
 from apps.inventory.platforms.github import GitHub
 from apps.inventory.platforms.webhook import Webhook
@@ -32,6 +32,25 @@ PLATFORMS: dict[str, Kind] = {
     "webhook": Webhook,
     "zeabur": Zeabur,
 }
+
+
+class ScalerKind(Protocol):
+    """A class of platforms that scale."""
+
+    def made(self, settings: Mapping[str, Any], secret: str) -> Scaler:
+        """The platform these settings describe. Raises SettingsInvalid."""
+        ...
+
+
+SCALERS: dict[str, ScalerKind] = {}
+
+
+def scaler_for(kind: str, settings: Mapping[str, Any], secret: str) -> Scaler | None:
+    """What scales a workload; None where a person does it. Raises SettingsInvalid with the first wrong setting."""
+    if kind not in SCALERS:
+        return None
+    register_secret(secret)
+    return SCALERS[kind].made(settings, secret)
 
 
 def platform_for(kind: str, settings: Mapping[str, Any], secret: str) -> Platform:

@@ -1,9 +1,11 @@
 """What a platform does for a deployment: plain values in and out, no rows, no Django."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Protocol
 
-from apps.core.errors import Invalid, PulsewatchError, Transient
+from apps.core.errors import Conflict, Invalid, PulsewatchError, Transient
 
 DEPLOYMENT, ROLLBACK = "deployment", "rollback"
 
@@ -14,6 +16,10 @@ class PlatformError(PulsewatchError):
 
 class PlatformUnavailable(PlatformError, Transient):
     """The platform did not answer, or asked for patience: nothing was rolled out, and it may go well later."""
+
+
+class CountChanged(PlatformError, Conflict):
+    """Somebody else changed the number of instances since it was read: nothing was done."""
 
 
 class SettingsInvalid(PlatformError, Invalid):
@@ -55,4 +61,46 @@ class Platform(Protocol):
 
         Raises PlatformUnavailable when nothing was accepted and another try may help, else PlatformError.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many instances a platform runs."""
+
+    desired: int  # what it was told last
+    ready: int | None = None  # how many of them serve; None: it cannot tell
+    revision: str = ""  # of what was read: a change made meanwhile is seen by it; empty: the platform has none
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One running copy, as the platform names it."""
+
+    name: str
+    ready: bool
+    version: str = ""  # of its image or revision, empty when the platform does not know
+    url: str = ""  # where it is read; empty: it pushes its samples
+    started_at: datetime | None = None
+
+
+class Scaler(Protocol):
+    """A platform that can run more instances of a workload, or fewer. Its count is the truth."""
+
+    unit: str  # what is counted, such as "pod", "replica" or "worker process"
+
+    def count(self) -> Count:
+        """How many run. Raises PlatformUnavailable or PlatformError."""
+        ...
+
+    def scale(self, to: int, *, seen: Count) -> None:
+        """Ask for `to` instances where `seen` was read before; the same request twice is the same as once.
+
+        Raises CountChanged where the platform tells that somebody was faster, PlatformUnavailable when nothing was
+        accepted and another try may help, else PlatformError. Accepted is not yet done: `count` tells.
+        """
+        ...
+
+    def instances(self) -> Sequence[Found]:
+        """The running copies; empty when the platform cannot name them. Raises as `count`."""
         ...

@@ -1,0 +1,78 @@
+"""The recorded minutes of workloads, as the rules know them, and a window's figures as they are stored."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Case, Q, Value, When
+
+from apps.health.models import UtilisationMinute
+from apps.inventory.models import Workload
+from apps.scaling.rules.usage import Load, Minute, Window
+
+__all__ = ["Minute", "figures", "last_count", "minutes_of", "note_units"]
+
+_COLUMNS = (
+    *("workload_id", "minute", "expected", "reported", "units"),
+    *("cpu_sum", "cpu_count", "warming_cpu_sum", "memory_sum", "memory_count", "warming_memory_sum"),
+)
+
+
+def minutes_of(spans: Mapping[int, tuple[int, int]]) -> dict[int, list[Minute]]:
+    """The minutes of each workload from a start to an end, in seconds since 1970, in one query."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for workload_id, span in spans.items():
+        groups.setdefault(span, []).append(workload_id)
+    wanted = Q()
+    for (start, end), workload_ids in groups.items():
+        wanted |= Q(workload__in=workload_ids, minute__gte=_moment(start), minute__lt=_moment(end))
+    found: dict[int, list[Minute]] = {}
+    if not groups:
+        return found
+    rows = UtilisationMinute.objects.filter(wanted).order_by().values_list(*_COLUMNS)
+    for workload_id, minute, expected, reported, units, *sums in rows.iterator(chunk_size=10_000):
+        cpu, memory = Load(sums[0], sums[1], sums[2]), Load(sums[3], sums[4], sums[5])
+        # Whoever reports counts as expected, also one that was registered or removed in that minute.
+        expected = max(expected, reported)
+        at = int(minute.timestamp())
+        found.setdefault(workload_id, []).append(Minute(at, expected, reported, cpu, memory, units))
+    return found
+
+
+def note_units(counts: Mapping[tuple[int, int], int]) -> None:
+    """Write down how many instances the platform ran at the end of each workload's window, for replays."""
+    if not counts:
+        return
+    whens, wanted = [], Q()
+    for (workload_id, end), count in counts.items():
+        place = Q(workload=workload_id, minute=_moment(end - 60))
+        whens.append(When(place, then=Value(count)))
+        wanted |= place
+    UtilisationMinute.objects.filter(wanted).update(units=Case(*whens))
+
+
+def last_count(workload: Workload) -> int:
+    """How many instances ran in the newest minute that is known; 0 when none is."""
+    newest = UtilisationMinute.objects.filter(workload=workload).order_by("-minute").first()
+    return 0 if newest is None else (newest.expected if newest.units is None else newest.units)
+
+
+def figures(window: Window) -> dict[str, Any]:
+    """A window as a decision keeps it."""
+    return {
+        "start": _moment(window.start).isoformat().replace("+00:00", "Z"),
+        "reported": round(window.reported, 2),
+        "expected": round(window.expected, 2),
+        **{
+            metric: {
+                "measured": None if usage.measured is None else round(usage.measured, 2),
+                "up": round(usage.up, 2),
+                "down": round(usage.down, 2),
+            }
+            for metric, usage in window.usage.items()
+        },
+    }
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,289 @@
+"""What a worker does for scaling: evaluate the policies whose window has ended, and make the changes intended.
+
+A change is intended in a row, then made, then confirmed by reading the platform back. Whatever dies in between leaves
+the row unsettled; the next tick has another worker look at what the platform says now.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+
+from apps.core.errors import Conflict
+from apps.core.models import StopSwitch
+from apps.core.wake import wake
+from apps.inventory.models import Workload
+from apps.inventory.platforms.base import Count, CountChanged, PlatformError, Scaler
+from apps.inventory.runner import scaler_of
+from apps.scaling import history, records
+from apps.scaling.choices import DecisionAction, Trigger
+from apps.scaling.models import ScalingDecision, ScalingEvent, ScalingPolicy
+from apps.scaling.rules.evaluation import HOLD, NOTHING_YET, Decision, evaluate
+from apps.scaling.rules.usage import boundary, windows
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=90)  # longer than a platform may take to answer and to follow
+CONFIRM_SECONDS = 20.0  # how long the platform may take until its own count says what was asked for
+LOOK_SECONDS = 0.5  # between two looks at it
+READERS = 16  # platforms read at the same time
+MAX_REASON = 500  # characters, as the column has
+
+
+def tick(now: datetime) -> None:
+    """Once a minute: settle what dead workers left, evaluate the windows that have ended."""
+    recover(now)
+    evaluate_due(now)
+
+
+# --- Evaluating -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Case:
+    """One policy whose window has ended."""
+
+    policy: ScalingPolicy
+    workload: Workload
+    end: int
+    count: int | None = None  # None: the platform did not say
+    trouble: str = ""  # why not
+
+
+def evaluate_due(now: datetime) -> list[ScalingDecision]:
+    """Decide for every enabled policy whose newest window has ended and is not decided yet."""
+    cases = _due(now)
+    if not cases:
+        return []
+    minutes = history.minutes_of({case.workload.pk: (case.end - case.policy.rule().lookback, case.end) for case in cases})
+    pasts = records.pasts([case.workload.pk for case in cases])
+    unsettled = dict(
+        ScalingEvent.objects.unsettled()
+        .filter(workload__in=[case.workload.pk for case in cases])
+        .values_list("workload", "pk")
+    )
+    stopped = StopSwitch.objects.filter(on=True).exists()
+    _count_all(cases, minutes)
+    held: list[ScalingDecision] = []
+    moved: list[tuple[Case, ScalingDecision, Decision]] = []
+    for case in cases:
+        rows = minutes.get(case.workload.pk, [])
+        policy = case.policy.rule()
+        decision = evaluate(
+            policy,
+            windows(policy, rows, case.end),
+            end=case.end,
+            count=case.count or 0,
+            past=pasts.get(case.workload.pk, NOTHING_YET),
+            held=case.trouble or _held(case, stopped, unsettled.get(case.workload.pk), now),
+        )
+        row = _row(case, decision, now)
+        if decision.action == HOLD:
+            held.append(row)
+        else:
+            moved.append((case, row, decision))
+    # Of two beats one evaluates a window: the constraint leaves out what the other has stored.
+    ScalingDecision.objects.bulk_create(held, ignore_conflicts=True)
+    for case, row, decision in moved:
+        _intend(case, row, decision, now)
+    return [*held, *(row for _, row, _ in moved)]
+
+
+def _due(now: datetime) -> list[Case]:
+    policies = list(ScalingPolicy.objects.filter(enabled=True).select_related("service"))
+    seconds = int(now.timestamp())
+    ends = {policy.pk: boundary(policy.evaluation_period_seconds, seconds) for policy in policies}
+    if not ends:
+        return []
+    decided = set(
+        ScalingDecision.objects.filter(boundary__gte=_moment(min(ends.values()))).values_list("policy", "boundary")
+    )
+    waiting = [policy for policy in policies if (policy.pk, _moment(ends[policy.pk])) not in decided]
+    workloads = {
+        (workload.service_id, workload.environment): workload
+        for workload in Workload.objects.filter(service__in={policy.service_id for policy in waiting}).select_related(
+            "service"
+        )
+    }
+    return [
+        Case(policy, workload, ends[policy.pk])
+        for policy in waiting
+        if (workload := workloads.get((policy.service_id, policy.environment))) is not None
+    ]
+
+
+def _count_all(cases: Sequence[Case], minutes: Mapping[int, Sequence[history.Minute]]) -> None:
+    """How many instances each workload has: what its platform says, else how many should have reported last."""
+    asked = []
+    for case in cases:
+        if records.scales(case.workload):
+            asked.append(case)
+        else:
+            rows = minutes.get(case.workload.pk)
+            case.count = max(rows, key=lambda minute: minute.at).ran if rows else None
+            case.trouble = "" if rows else "nobody knows how many instances run: no sample has come yet"
+    if not asked:
+        return
+    # A slow platform holds up nobody else.
+    with ThreadPoolExecutor(min(READERS, len(asked)), thread_name_prefix="platform") as readers:
+        scalers = [(case, _scaler(case)) for case in asked]  # secrets are unsealed here, where the database is at hand
+        futures = [(case, readers.submit(scaler.count)) for case, scaler in scalers if scaler is not None]
+        for case, future in futures:
+            try:
+                case.count = future.result().desired
+            except PlatformError as error:
+                case.trouble = f"the platform did not say how many instances run: {error}"
+    history.note_units({(case.workload.pk, case.end): case.count for case in asked if case.count is not None})
+
+
+def _scaler(case: Case) -> Scaler | None:
+    try:
+        return scaler_of(case.workload)
+    except PlatformError as error:
+        case.trouble = str(error)
+        return None
+
+
+def _held(case: Case, stopped: bool, unsettled: str | None, now: datetime) -> str:
+    policy, workload = case.policy, case.workload
+    if stopped:
+        return "the stop switch is on"
+    if policy.paused_until is not None and policy.paused_until > now:
+        return f"paused by {policy.paused_by} until {policy.paused_until:%Y-%m-%d %H:%M} UTC: {policy.paused_reason}"
+    if unsettled:
+        return f"{unsettled} is not settled yet"
+    if workload.change_lock:
+        return f"{workload.change_lock} ({workload.change_lock_by}) is changing it"
+    return ""
+
+
+def _row(case: Case, decision: Decision, now: datetime) -> ScalingDecision:
+    return ScalingDecision(
+        policy=case.policy,
+        boundary=_moment(decision.at),
+        evaluated_at=now,
+        action=decision.action,
+        rule="platform" if case.trouble else decision.rule,
+        reason=decision.reason[:MAX_REASON],
+        instances_before=decision.before,
+        instances_after=decision.after,
+        figures=[history.figures(window) for window in decision.windows],
+    )
+
+
+def _intend(case: Case, row: ScalingDecision, decision: Decision, now: datetime) -> None:
+    """Store a decision to act together with the intent; where another beat has, or somebody is faster, nothing."""
+    newest = decision.windows[-1].usage if decision.windows else {}
+    measured = {metric: usage.measured for metric, usage in newest.items()}
+    try:
+        with transaction.atomic():
+            row.save(force_insert=True)
+            if not records.scales(case.workload):
+                return  # the decision is the advice
+            records.intend(
+                workload=case.workload,
+                at=row.boundary,
+                action=decision.action,
+                before=decision.before,
+                after=decision.after,
+                reason=row.reason,
+                trigger=Trigger.AUTOSCALER,
+                cpu=measured.get("cpu"),
+                memory=measured.get("memory"),
+                now=now,
+            )
+    except IntegrityError:
+        if not ScalingDecision.objects.filter(policy=row.policy_id, boundary=row.boundary).exists():
+            raise
+    except Conflict as conflict:
+        row.action, row.rule, row.instances_after = DecisionAction.HOLD, "held", row.instances_before
+        row.reason = f"held: {conflict}"[:MAX_REASON]
+        ScalingDecision.objects.bulk_create([row], ignore_conflicts=True)
+
+
+# --- Acting -----------------------------------------------------------------------------------------------------------
+
+
+def act(event_id: str, *, now: datetime) -> ScalingEvent | None:
+    """Make one intended change and settle it. None when it is settled, or in the hands of another worker."""
+    waiting = ScalingEvent.objects.unsettled().filter(Q(lease_until=None) | Q(lease_until__lte=now), pk=event_id)
+    if not waiting.update(lease_until=now + LEASE):
+        return None
+    event = ScalingEvent.objects.select_related("workload__service").get(pk=event_id)
+    try:
+        error = _change(event)
+    except PlatformError as fault:
+        error = str(fault)
+    records.settle(event, error=error, now=datetime.now(UTC))
+    event.refresh_from_db()
+    level = logging.WARNING if error else logging.INFO
+    logger.log(
+        level,
+        "%s: %s from %d to %d instances%s",
+        event.pk,
+        event.workload,
+        event.instances_before,
+        event.instances_after,
+        f" failed: {error}" if error else "",
+        extra={"event": "scaled" if not error else "scaling_failed", "event_type": "scaling", "resource_id": event.pk},
+    )
+    return event
+
+
+def _change(event: ScalingEvent) -> str:
+    """Bring the platform to the intended count; why not, or empty. Raises PlatformError."""
+    scaler = scaler_of(event.workload)
+    if scaler is None:
+        return f"{event.workload.get_platform_display()} scales nothing: the platform was changed meanwhile."
+    seen = scaler.count()
+    if seen.desired == event.instances_after:
+        return ""  # a worker before us got so far, or somebody did the same
+    if event.triggered_by == Trigger.AUTOSCALER:
+        if seen.desired != event.instances_before:
+            return (
+                f"Somebody else had changed the count from {event.instances_before} to {seen.desired} meanwhile; the "
+                "next window decides anew."
+            )
+        if StopSwitch.objects.filter(on=True).exists():
+            return "The stop switch was turned on before the change was made."
+    else:
+        ScalingEvent.objects.filter(pk=event.pk).update(instances_before=seen.desired)
+    try:
+        scaler.scale(event.instances_after, seen=seen)
+    except CountChanged as fault:
+        return str(fault)
+    return _unconfirmed(scaler, event.instances_after)
+
+
+def _unconfirmed(scaler: Scaler, wanted: int) -> str:
+    """Look until the platform's own count is the one that was asked for; what it is instead, or empty."""
+    deadline = monotonic() + CONFIRM_SECONDS
+    while (said := _said(scaler)).desired != wanted:
+        if monotonic() > deadline:
+            return f"The platform accepted {wanted} and runs {said.desired} after {CONFIRM_SECONDS:g} s."
+        sleep(LOOK_SECONDS)
+    return ""
+
+
+def _said(scaler: Scaler) -> Count:
+    return scaler.count()
+
+
+def recover(now: datetime) -> int:
+    """Wake a worker for every change that was intended and whose worker has died; gives how many."""
+    left = ScalingEvent.objects.unsettled().filter(
+        Q(lease_until__lte=now) | Q(lease_until=None, created_at__lte=now - LEASE)
+    )
+    keys = list(left.values_list("pk", flat=True))
+    for key in keys:
+        wake("scaling.act", key)
+    return len(keys)
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
