@@ -136,7 +136,9 @@ class ScalingDecision(models.Model):
     instances_before = models.PositiveIntegerField("instances")
     instances_after = models.PositiveIntegerField("decided")
     figures = models.JSONField(default=list, help_text="The windows it looked at, with the use of each metric")
-    late_samples = models.BooleanField(default=False, help_text="Samples of its windows came after it: a replay differs")
+    late_samples = models.BooleanField(
+        default=False, help_text="Samples of its windows came after it: a replay differs"
+    )
 
     class Meta:
         db_table = "scaling_decisions"
@@ -145,7 +147,9 @@ class ScalingDecision(models.Model):
         indexes = (models.Index(fields=("boundary",), name="idx_scaling_decisions_boundary"),)
         constraints = (
             models.UniqueConstraint(fields=("policy", "boundary"), name="scaling_decisions_one_a_window"),
-            models.CheckConstraint(condition=Q(action__in=DecisionAction.values), name="scaling_decisions_action_known"),
+            models.CheckConstraint(
+                condition=Q(action__in=DecisionAction.values), name="scaling_decisions_action_known"
+            ),
             models.CheckConstraint(
                 condition=Q(action=DecisionAction.HOLD, instances_after=F("instances_before"))
                 | Q(action=DecisionAction.SCALE_UP, instances_after__gt=F("instances_before"))

@@ -132,7 +132,7 @@ def _insert(event: ScalingEvent, now: datetime) -> None:
             if open_one is None:
                 raise
             raise Conflict(
-                f"{open_one.workload} is being scaled to {open_one.instances_after} by {open_one.pk}; wait for its end.",
+                f"{open_one.workload} is being scaled to {open_one.instances_after} by {open_one.pk}: wait.",
                 facts={"held_by": open_one.pk, "held_since": open_one.created_at.isoformat()},
             ) from None
         return

@@ -60,7 +60,9 @@ def evaluate_due(now: datetime) -> list[ScalingDecision]:
     cases = _due(now)
     if not cases:
         return []
-    minutes = history.minutes_of({case.workload.pk: (case.end - case.policy.rule().lookback, case.end) for case in cases})
+    minutes = history.minutes_of(
+        {case.workload.pk: (case.end - case.policy.rule().lookback, case.end) for case in cases}
+    )
     pasts = records.pasts([case.workload.pk for case in cases])
     unsettled = dict(
         ScalingEvent.objects.unsettled()

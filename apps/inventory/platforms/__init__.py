@@ -8,6 +8,7 @@ from apps.inventory.platforms.advisory import Advisory
 from apps.inventory.platforms.base import Platform, PlatformError, Scaler
 from apps.inventory.platforms.fields import Fields
 from apps.inventory.platforms.github import GitHub
+from apps.inventory.platforms.gunicorn import Gunicorn
 from apps.inventory.platforms.webhook import Webhook
 from apps.inventory.platforms.zeabur import Zeabur
 
@@ -42,7 +43,9 @@ class ScalerKind(Protocol):
         ...
 
 
-SCALERS: dict[str, ScalerKind] = {}
+SCALERS: dict[str, ScalerKind] = {
+    "gunicorn": Gunicorn,
+}
 
 
 def scaler_for(kind: str, settings: Mapping[str, Any], secret: str) -> Scaler | None:
@@ -68,8 +71,9 @@ def platform_for(kind: str, settings: Mapping[str, Any], secret: str) -> Platfor
 
 def check_settings(kind: str, settings: Mapping[str, Any], secret: str) -> None:
     """Raises SettingsInvalid with the first wrong setting of a workload, or when its secret is missing or malformed."""
-    if kind in PLATFORMS:
-        PLATFORMS[kind].made(settings, secret)
+    made = PLATFORMS.get(kind) or SCALERS.get(kind)
+    if made is not None:
+        made.made(settings, secret)
     else:
         Fields(kind, settings).done()  # nothing to set yet
 
