@@ -380,6 +380,9 @@ class UtilisationMinute(models.Model):
     warming_memory_sum = models.FloatField()
     warming_memory_count = models.PositiveIntegerField()
     samples = models.PositiveIntegerField(help_text="How many raw samples the row was made from")
+    units = models.PositiveIntegerField(
+        null=True, help_text="How many instances the platform ran at the end of a window that ends here, where it told"
+    )
 
     class Meta:
         db_table = "utilisation_minutes"

@@ -14,7 +14,8 @@ __all__ = ["Minute", "figures", "last_count", "minutes_of", "note_units"]
 
 _COLUMNS = (
     *("workload_id", "minute", "expected", "reported", "units"),
-    *("cpu_sum", "cpu_count", "warming_cpu_sum", "memory_sum", "memory_count", "warming_memory_sum"),
+    *("cpu_sum", "cpu_count", "warming_cpu_sum", "warming_cpu_count"),
+    *("memory_sum", "memory_count", "warming_memory_sum", "warming_memory_count"),
 )
 
 
@@ -31,12 +32,15 @@ def minutes_of(spans: Mapping[int, tuple[int, int]]) -> dict[int, list[Minute]]:
         return found
     rows = UtilisationMinute.objects.filter(wanted).order_by().values_list(*_COLUMNS)
     for workload_id, minute, expected, reported, units, *sums in rows.iterator(chunk_size=10_000):
-        cpu, memory = Load(sums[0], sums[1], sums[2]), Load(sums[3], sums[4], sums[5])
-        # Whoever reports counts as expected, also one that was registered or removed in that minute.
-        expected = max(expected, reported)
+        cpu, memory = _load(*sums[:4]), _load(*sums[4:])
         at = int(minute.timestamp())
         found.setdefault(workload_id, []).append(Minute(at, expected, reported, cpu, memory, units))
     return found
+
+
+def _load(total: float, count: int, warming: float, warming_count: int) -> Load:
+    """The table keeps warming instances apart; the rules want them as a part of all."""
+    return Load(total + warming, count + warming_count, warming)
 
 
 def note_units(counts: Mapping[tuple[int, int], int]) -> None:

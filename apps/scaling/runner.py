@@ -15,14 +15,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from apps.core.errors import Conflict
-from apps.core.models import StopSwitch
+from apps.core.models import MAX_REASON, StopSwitch
 from apps.core.wake import wake
 from apps.inventory.models import Workload
 from apps.inventory.platforms.base import Count, CountChanged, PlatformError, Scaler
 from apps.inventory.runner import scaler_of
 from apps.scaling import history, records
 from apps.scaling.choices import DecisionAction, Trigger
-from apps.scaling.models import ScalingDecision, ScalingEvent, ScalingPolicy
+from apps.scaling.models import MAX_PERIOD, ScalingDecision, ScalingEvent, ScalingPolicy
 from apps.scaling.rules.evaluation import HOLD, NOTHING_YET, Decision, evaluate
 from apps.scaling.rules.usage import boundary, windows
 
@@ -32,7 +32,7 @@ LEASE = timedelta(seconds=90)  # longer than a platform may take to answer and t
 CONFIRM_SECONDS = 20.0  # how long the platform may take until its own count says what was asked for
 LOOK_SECONDS = 0.5  # between two looks at it
 READERS = 16  # platforms read at the same time
-MAX_REASON = 500  # characters, as the column has
+UNREACHED = "platform"  # the rule of a decision that did not learn how many instances run
 
 
 def tick(now: datetime) -> None:
@@ -51,6 +51,7 @@ class Case:
     policy: ScalingPolicy
     workload: Workload
     end: int
+    known: tuple[datetime, int] | None = None  # what the platform said at the evaluation before, and when
     count: int | None = None  # None: the platform did not say
     trouble: str = ""  # why not
 
@@ -102,10 +103,13 @@ def _due(now: datetime) -> list[Case]:
     ends = {policy.pk: boundary(policy.evaluation_period_seconds, seconds) for policy in policies}
     if not ends:
         return []
-    decided = set(
-        ScalingDecision.objects.filter(boundary__gte=_moment(min(ends.values()))).values_list("policy", "boundary")
-    )
-    waiting = [policy for policy in policies if (policy.pk, _moment(ends[policy.pk])) not in decided]
+    since = _moment(min(ends.values()) - MAX_PERIOD)
+    earlier = ScalingDecision.objects.filter(boundary__gte=since).order_by("boundary")
+    newest = {policy: (boundary, at, count if rule != UNREACHED else None) for policy, boundary, at, count, rule
+              in earlier.values_list("policy", "boundary", "evaluated_at", "instances_before", "rule")}  # fmt: skip
+    waiting = [
+        policy for policy in policies if policy.pk not in newest or newest[policy.pk][0] < _moment(ends[policy.pk])
+    ]
     workloads = {
         (workload.service_id, workload.environment): workload
         for workload in Workload.objects.filter(service__in={policy.service_id for policy in waiting}).select_related(
@@ -113,10 +117,14 @@ def _due(now: datetime) -> list[Case]:
         )
     }
     return [
-        Case(policy, workload, ends[policy.pk])
+        Case(policy, workload, ends[policy.pk], known=_known(newest.get(policy.pk)))
         for policy in waiting
         if (workload := workloads.get((policy.service_id, policy.environment))) is not None
     ]
+
+
+def _known(before: tuple[datetime, datetime, int | None] | None) -> tuple[datetime, int] | None:
+    return None if before is None or before[2] is None else (before[1], before[2])
 
 
 def _count_all(cases: Sequence[Case], minutes: Mapping[int, Sequence[history.Minute]]) -> None:
@@ -140,7 +148,27 @@ def _count_all(cases: Sequence[Case], minutes: Mapping[int, Sequence[history.Min
                 case.count = future.result().desired
             except PlatformError as error:
                 case.trouble = f"the platform did not say how many instances run: {error}"
+    _note_foreign(asked, datetime.now(UTC))
     history.note_units({(case.workload.pk, case.end): case.count for case in asked if case.count is not None})
+
+
+def _note_foreign(asked: Sequence[Case], now: datetime) -> None:
+    """Record that a count is another than the one last known, and that it was none of our changes."""
+    changes: dict[int, tuple[datetime, int]] = {}
+    moving: set[int] = set()
+    ours = ScalingEvent.objects.filter(workload__in=[case.workload.pk for case in asked]).exclude(success=False)
+    recent = ours.filter(created_at__gte=now - timedelta(seconds=3 * MAX_PERIOD)).order_by("created_at")
+    for workload_id, settled_at, after in recent.values_list("workload", "settled_at", "instances_after"):
+        if settled_at is None:
+            moving.add(workload_id)  # one of ours may or may not have happened yet
+        else:
+            changes[workload_id] = (settled_at, after)
+    for case in asked:
+        if case.workload.pk in moving:
+            continue
+        known = max(filter(None, (case.known, changes.get(case.workload.pk))), default=None)
+        if case.count is not None and known is not None and case.count != known[1]:
+            records.note_foreign(case.workload, before=known[1], after=case.count, now=now)
 
 
 def _scaler(case: Case) -> Scaler | None:
@@ -170,7 +198,7 @@ def _row(case: Case, decision: Decision, now: datetime) -> ScalingDecision:
         boundary=_moment(decision.at),
         evaluated_at=now,
         action=decision.action,
-        rule="platform" if case.trouble else decision.rule,
+        rule=UNREACHED if case.trouble else decision.rule,
         reason=decision.reason[:MAX_REASON],
         instances_before=decision.before,
         instances_after=decision.after,

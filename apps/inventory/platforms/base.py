@@ -87,7 +87,10 @@ class Found:
 class Scaler(Protocol):
     """A platform that can run more instances of a workload, or fewer. Its count is the truth."""
 
-    unit: str  # what is counted, such as "pod", "replica" or "worker process"
+    @property
+    def unit(self) -> str:
+        """What is counted, such as "pod", "replica" or "worker process"."""
+        ...
 
     def count(self) -> Count:
         """How many run. Raises PlatformUnavailable or PlatformError."""
