@@ -59,12 +59,13 @@ def save_policy(policy: ScalingPolicy, *, actor: audit.Actor) -> ScalingPolicy:
 def check(policy: ScalingPolicy) -> None:
     """Raises Invalid with the first wrong field, whether the policy is to be saved or only to be tried."""
     try:
-        policy.full_clean(validate_unique=policy._state.adding)
+        policy.clean_fields()
+        for field, message in faults(policy.rule()).items():
+            raise Invalid(message, field=field)
+        policy.validate_constraints()
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise Invalid(messages[0], field="" if field == "__all__" else field) from error
-    for field, message in faults(policy.rule()).items():
-        raise Invalid(message, field=field)
 
 
 @transaction.atomic

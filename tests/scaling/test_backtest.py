@@ -1,0 +1,132 @@
+"""Replays of what was recorded: equal to what was decided, and comparable with what is tried."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+import time_machine
+from django.core.management import CommandError, call_command
+
+from apps.core.errors import Conflict, Invalid
+from apps.scaling import backtest, runner
+from apps.scaling.models import ScalingDecision, ScalingEvent, ScalingPolicy
+from tests.factories import WorkloadFactory
+from tests.scaling.conftest import BOUNDARY, NOW, minutes, policy_for, workload_of
+
+pytestmark = pytest.mark.django_db
+LEVELS = (60, 60, 95, 95, 95, 70, 20, 10, 10, 5, 5, 5, 90, 90)  # CPU of each window of five minutes
+
+
+@pytest.fixture
+def lived(policy, twin) -> ScalingPolicy:
+    """A policy that ran for an hour and ten minutes on a platform that did what it was told."""
+    workload = workload_of(policy)
+    minutes(workload, 60, length=10)
+    for number, level in enumerate(LEVELS):
+        end = BOUNDARY + timedelta(minutes=5 * (number + 1))
+        shared = min(100.0, level * 2 / twin.desired)
+        minutes(workload, shared, 10, count=twin.desired, until=end, length=5)
+        with time_machine.travel(end + timedelta(seconds=20), tick=False):
+            runner.tick(end + timedelta(seconds=20))
+            for event in ScalingEvent.objects.unsettled():
+                runner.act(event.pk, now=end + timedelta(seconds=20))
+    return policy
+
+
+END = BOUNDARY + timedelta(minutes=5 * len(LEVELS), seconds=30)
+
+
+def test_decisions_made_live_equal_the_replay_of_the_same_minutes(lived):
+    found = backtest.backtest(policy=lived, days=1, now=END)
+
+    decided = ScalingDecision.objects.order_by("boundary")
+    replayed = {backtest.moment(one.at): one for one in found.present.decisions}
+    assert {one.action for one in decided} == {"hold", "scale_up", "scale_down"}
+    for one in decided:
+        again = replayed[one.boundary]
+        assert (one.action, one.instances_before, one.instances_after, one.reason) == (
+            again.action, again.before, again.after, again.reason,
+        )  # fmt: skip
+    assert found.difference is None
+
+
+def test_another_threshold_is_compared_with_the_policy_in_force(lived):
+    tried = backtest.changed(lived, {"scale_down_threshold": 0.02})
+    found = backtest.backtest(policy=tried, days=1, now=END)
+
+    assert {one.action for one in found.tried.actions} == {"scale_up"}
+    assert found.difference[1].action == "scale_down"
+    assert found.tried.figures.instance_hours > found.present.figures.instance_hours
+    assert ScalingPolicy.objects.get(pk=lived.pk).scale_down_threshold == 0.4
+
+
+@pytest.mark.parametrize(
+    ("settings_", "days", "field"),
+    [
+        ({"scale_up_threshold": 0.3}, 1, "scale_down_threshold"),
+        ({"scale_up_threshold": 1.7}, 1, "scale_up_threshold"),
+        ({"min_instances": 9}, 1, "max_instances"),
+        ({"evaluation_period_seconds": 90}, 1, "evaluation_period_seconds"),
+        ({"metrics": "disk"}, 1, "metrics"),
+        ({"colour": "red"}, 1, "colour"),
+        ({}, 0, "days"),
+        ({}, 91, "days"),
+    ],
+)
+def test_what_cannot_be_is_named(lived, settings_, days, field):
+    with pytest.raises(Invalid) as caught:
+        backtest.backtest(policy=backtest.changed(lived, settings_), days=days, now=END)
+    assert caught.value.field == field
+
+
+def test_without_a_workload_or_its_minutes_there_is_nothing_to_replay(db):
+    with pytest.raises(Conflict, match="There is no workload app/production yet"):
+        backtest.backtest(policy=ScalingPolicy.objects.get(pk="policy_production"), days=1, now=NOW)
+    with pytest.raises(Conflict, match="have to report CPU or memory"):
+        backtest.backtest(policy=policy_for(WorkloadFactory(environment="staging")), days=1, now=NOW)
+
+
+def told(*arguments: str) -> str:
+    out = StringIO()
+    with time_machine.travel(END, tick=False):
+        call_command("scaling", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_compares_and_its_json_has_every_action(lived):
+    text = told("backtest", "shop/production", "--days", "1", "--set", "scale_down_threshold=0.02")
+    assert "tried     present" in text
+    assert "First difference at 2026-03-02" in text
+    assert backtest.LOAD_MODEL in text
+
+    found = json.loads(told("backtest", lived.pk, "--days", "1", "--json"))
+    assert found["actions"] == found["present"]["actions"]
+    assert found["actions"][0].keys() == {"at", "action", "from", "to", "reason"}
+    assert found["first_difference"] is None
+
+
+def test_the_command_shows_pauses_and_resumes(lived):
+    assert "policy_shop_production  shop/production  enabled, 1 to 6 instances" in told("list")
+    assert told("show", lived.pk, "--last", "3").count("UTC") == 3
+    assert "changes nothing until 2026-03-02 15:10 UTC" in told(
+        "pause", "shop/production", "--hours", "2", "--reason", "load test"
+    )
+    assert told("resume", lived.pk) == "shop/production goes on.\n"
+    assert told("scale", "shop/production", "3", "--reason", "sale").splitlines()[1].startswith("scale_20260302_")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "nope"), "There is no scaling policy nope; there are: policy_"),
+        (("backtest", "production", "--set", "colour=red"), "write NAME=VALUE; known are: min_instances"),
+        (("backtest", "production", "--set", "min_instances=many"), "that is no value for min_instances"),
+        (("backtest", "production"), "There is no workload app/production yet"),
+        (("scale", "nope/production", "3", "--reason", "x"), "There is no workload nope/production"),
+        (("pause", "production", "--hours", "-1", "--reason", "x"), "within the next 30 days"),
+    ],
+)
+def test_wrong_words_on_the_command_line_are_one_sentence(db, arguments, message):
+    with pytest.raises(CommandError, match=message):
+        told(*arguments)
