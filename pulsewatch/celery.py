@@ -57,6 +57,13 @@ app.conf.beat_schedule = {
     "tell of alerts": {"task": "alerts.tick", "schedule": crontab(), "options": {"expires": 50}},
     "call the outside watcher": {"task": "alerts.deadman", "schedule": crontab(), "options": {"expires": 50}},
     "forget old alerts": {"task": "alerts.clean_up", "schedule": crontab(hour=4, minute=23)},
+    # A window is evaluated fifteen seconds after its end, when the samples of its last minute are stored.
+    "evaluate scaling policies": {
+        "task": "scaling.tick",
+        "schedule": crontab(),
+        "options": {"countdown": 15.5, "expires": 60},
+    },
+    "forget old scaling history": {"task": "scaling.clean_up", "schedule": crontab(hour=3, minute=43)},
     "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
     "show that queue fast works": {
         "task": "health.heartbeat",

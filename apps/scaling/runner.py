@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
+from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from apps.core.errors import Conflict
 from apps.core.models import MAX_REASON, StopSwitch
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=90)  # longer than a platform may take to answer and to follow
 CONFIRM_SECONDS = 20.0  # how long the platform may take until its own count says what was asked for
 LOOK_SECONDS = 0.5  # between two looks at it
+DECISIONS_KEPT, EVENTS_KEPT = timedelta(days=7), timedelta(days=90)
+BATCH = 1000  # rows removed at once
 READERS = 16  # platforms read at the same time
 UNREACHED = "platform"  # the rule of a decision that did not learn how many instances run
 
@@ -313,6 +316,19 @@ def recover(now: datetime) -> int:
     for key in keys:
         wake("scaling.act", key)
     return len(keys)
+
+
+def forget(now: datetime) -> None:
+    """Remove decisions of more than 7 days ago and events of more than 90, in short transactions."""
+    if StopSwitch.objects.filter(on=True).exists():
+        return
+    _remove(ScalingDecision.objects.filter(boundary__lt=now - DECISIONS_KEPT))
+    _remove(ScalingEvent.objects.filter(timestamp__lt=now - EVENTS_KEPT).exclude(success=None))
+
+
+def _remove(rows: QuerySet[Any]) -> None:
+    while keys := list(rows.values_list("pk", flat=True)[:BATCH]):
+        rows.model._default_manager.filter(pk__in=keys).delete()
 
 
 def _moment(seconds: int) -> datetime:

@@ -16,3 +16,9 @@ def act(key: str) -> None:
 def tick() -> None:
     """Once a minute."""
     runner.tick(timezone.now())
+
+
+@shared_task(name="scaling.clean_up")
+def clean_up() -> None:
+    """Once a day."""
+    runner.forget(timezone.now())

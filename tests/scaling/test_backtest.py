@@ -74,9 +74,9 @@ def test_another_threshold_is_compared_with_the_policy_in_force(lived):
         ({}, 91, "days"),
     ],
 )
-def test_what_cannot_be_is_named(lived, settings_, days, field):
+def test_what_cannot_be_is_named(policy, settings_, days, field):
     with pytest.raises(Invalid) as caught:
-        backtest.backtest(policy=backtest.changed(lived, settings_), days=days, now=END)
+        backtest.backtest(policy=backtest.changed(policy, settings_), days=days, now=END)
     assert caught.value.field == field
 
 

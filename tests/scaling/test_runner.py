@@ -304,3 +304,18 @@ def test_scaling_by_hand_waits_for_a_deployment(policy, twin):
 def test_an_advisory_workload_is_not_scaled_by_hand(db):
     with pytest.raises(Conflict, match="its platform is Advisory"):
         services.scale_by_hand(workload=WorkloadFactory(), to=2, reason="sale", actor=ME)
+
+
+def test_decisions_are_kept_for_seven_days_and_events_for_ninety(policy, twin):
+    minutes(workload_of(policy), 90)
+    ticked()
+    runner.forget(NOW + timedelta(days=6))
+    assert (ScalingDecision.objects.count(), ScalingEvent.objects.count()) == (1, 1)
+    runner.forget(NOW + timedelta(days=8))
+    assert (ScalingDecision.objects.count(), ScalingEvent.objects.count()) == (0, 1)
+    core.set_stop_switch(on=True, reason="incident", actor=ME)
+    runner.forget(NOW + timedelta(days=91))
+    assert ScalingEvent.objects.count() == 1
+    core.set_stop_switch(on=False, reason="over", actor=ME)
+    runner.forget(NOW + timedelta(days=91))
+    assert ScalingEvent.objects.count() == 0

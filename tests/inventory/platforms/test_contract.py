@@ -232,5 +232,5 @@ def test_advisory_changes_nothing_and_says_so():
 def test_a_kind_that_cannot_roll_out_says_what_to_do(kind: str):
     with pytest.raises(PlatformError, match=f"on platform {kind}: do it by hand"):
         platform_for(kind, {}, "")
-    with pytest.raises(SettingsInvalid, match="has no setting"):
-        check_settings(kind, {"namespace": "shop"}, "")
+    with pytest.raises(SettingsInvalid, match=f"Platform {kind}"):
+        check_settings(kind, {"colour": "red"}, "")
