@@ -6,7 +6,7 @@ import socket
 from celery import shared_task
 from django.utils import timezone
 
-from apps.backups import restorer, runner, schedule
+from apps.backups import alarms, restorer, runner, schedule
 
 # Seconds. A dump of a terabyte takes hours; beyond this something hangs.
 LONG_LIMIT = 12 * 3600
@@ -20,12 +20,14 @@ def _owner() -> str:
 def run(key: str) -> None:
     """Run one queued backup."""
     runner.back_up(key, owner=_owner())
+    alarms.check(timezone.now())
 
 
 @shared_task(name="backups.restore", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)
 def restore(key: str) -> None:
     """Run one queued restore or drill."""
     restorer.restore(key, owner=_owner())
+    alarms.check(timezone.now())
 
 
 @shared_task(name="backups.tick")
@@ -36,6 +38,7 @@ def tick() -> None:
     schedule.open_due_plans(now)
     schedule.open_due_drills(now)
     schedule.wake_waiting(now)
+    alarms.check(now)
 
 
 @shared_task(name="backups.clean_up", time_limit=LONG_LIMIT, soft_time_limit=LONG_LIMIT - 60)

@@ -65,6 +65,7 @@ class Known:
     variable_rules: bool
     databases: bool
     failure: bool  # of this version on this workload
+    freeze: bool  # a maintenance window that forbids deployments, for whom and when ever
     in_this_second: bool  # a deployment that has the first identifier of this second
     observed: bool  # one that others have announced for this workload and not ended
 
@@ -77,6 +78,7 @@ def known(row: Deployment, *, now: datetime) -> Known:
             SELECT EXISTS (SELECT 1 FROM environment_variable_rules WHERE service_id = %s),
                    EXISTS (SELECT 1 FROM `databases` WHERE service_id = %s AND environment = %s),
                    EXISTS (SELECT 1 FROM failed_versions WHERE workload_id = %s AND version = %s),
+                   EXISTS (SELECT 1 FROM maintenance_windows WHERE freeze_deployments AND cancelled_at IS NULL),
                    EXISTS (SELECT 1 FROM deployments WHERE id = %s),
                    EXISTS (SELECT 1 FROM deployments WHERE workload_id = %s AND completed_at IS NULL AND observed)
             """,
@@ -190,6 +192,7 @@ def end(
     if not keeps_lock:
         inventory.free_lock(workload_id=row.workload_id, holder=row.pk)
     step(row, StepKind.ENDED, text, by=by, at=now)
+    wake("deployments.alarms", str(row.workload_id))
     good = status in (DeploymentStatus.COMPLETED, DeploymentStatus.ROLLED_BACK, DeploymentStatus.CANCELLED)
     logger.log(
         logging.INFO if good else logging.ERROR,

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
+from apps.alerts import windows
 from apps.backups import services as backups
 from apps.backups.choices import BackupType, Trigger
 from apps.builds.models import Build
@@ -75,8 +76,8 @@ def start_deployment(
     `reported`: checklist items CI has settled, such as `{"migrations_run": "passed"}`. `backup`: take a backup of each
     of the workload's databases; only for a queued deployment, which may begin when they are verified.
     Raises Invalid for wrong input. Raises Conflict while somebody else changes the workload, and, unless
-    `override_reason` is given, when a blocking item has failed or this version has failed here before. Then nothing
-    is stored.
+    `override_reason` is given, when a blocking item has failed, this version has failed here before, or a maintenance
+    window freezes deployments. Then nothing is stored.
     """
     now = timezone.now()
     status = transitions.status_of(status)
@@ -127,6 +128,8 @@ def start_deployment(
         if known.failure and not reason:
             _refuse_failed_version(row)
         if status == DeploymentStatus.IN_PROGRESS and not reason:
+            if known.freeze:
+                _refuse_frozen(row, now)
             checks.refuse(standings, workload)
         records.insert(row, now=now, taken=known.in_this_second)
         verb = "started" if status == DeploymentStatus.IN_PROGRESS else "queued"
@@ -155,6 +158,7 @@ def begin(*, deployment: Deployment, actor: audit.Actor, override_reason: str = 
         _take_facts(row, facts)
         checks.store(row, checks.before(row.workload, checks.findings(row), now=now), by=records.AUTOMATIC, at=now)
         if not reason:
+            _refuse_frozen(row, now)
             checks.refuse(checks.standings(row), row.workload)
         else:
             _override_failed(row, reason, actor, now, phase=checklist.BEFORE)
@@ -352,6 +356,20 @@ def _refuse_failed_version(row: Deployment) -> None:
             f"{row.version} failed on {row.workload} in {failed.deployment_id} at "
             f"{failed.failed_at:%Y-%m-%d %H:%M} UTC: {failed.reason} Deploy another version, or give override_reason.",
             facts={"failed_in": failed.deployment_id, "failed_at": failed.failed_at.isoformat()},
+        )
+
+
+def _refuse_frozen(row: Deployment, now: datetime) -> None:
+    found = windows.freezes(service=row.workload.service.slug, environment=row.environment, now=now)
+    if found is not None:
+        raise Conflict(
+            f"Deployments to {row.workload} are frozen until {found.ends_at:%Y-%m-%d %H:%M} UTC by the maintenance "
+            f"window “{found.window.name}” of {found.window.created_by}. Wait for its end, or give override_reason.",
+            facts={
+                "frozen_by": found.window.name,
+                "frozen_for": found.window.created_by,
+                "frozen_until": found.ends_at.isoformat(),
+            },
         )
 
 

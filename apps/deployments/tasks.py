@@ -4,7 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from apps.core.wake import wake
-from apps.deployments import runner
+from apps.deployments import alarms, runner
 
 
 @shared_task(name="deployments.gate")
@@ -21,7 +21,14 @@ def roll_back(key: str) -> None:
     runner.roll_back(key, now=timezone.now())
 
 
+@shared_task(name="deployments.alarms")
+def settle_alarms(workload_id: str) -> None:
+    """The alerts of a workload, right after a deployment of it has ended."""
+    alarms.check(timezone.now(), workload_id=int(workload_id))
+
+
 @shared_task(name="deployments.tick")
 def tick() -> None:
     """Once a minute."""
     runner.tick(timezone.now())
+    alarms.check(timezone.now())

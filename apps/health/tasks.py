@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.core import heartbeats
 from apps.core.choices import HeartbeatSource
 from apps.core.errors import PulsewatchError
-from apps.health import runner, upkeep, utilisation
+from apps.health import alarms, runner, upkeep, utilisation
 from apps.inventory import services as inventory
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ def sample() -> None:
     runner.sample(timezone.now())
     utilisation.record(timezone.now())
     heartbeats.beat(HeartbeatSource.SAMPLER, timezone.now())
+    alarms.check(timezone.now())
 
 
 @shared_task(name="health.heartbeat")
