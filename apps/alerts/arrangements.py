@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.alerts import channels, outbox, runner
 from apps.alerts.choices import DeliveryStatus, Recurrence
-from apps.alerts.models import Delivery, MaintenanceWindow, Notice, Route
+from apps.alerts.models import WRONG_ORDER, Delivery, MaintenanceWindow, Notice, Route
 from apps.alerts.rules import times
 from apps.core import audit, vault
 from apps.core.errors import Conflict, Invalid
@@ -73,11 +73,11 @@ def save_window(*, window: MaintenanceWindow, actor: audit.Actor) -> Maintenance
     if window.recurrence == Recurrence.ONCE:
         window.weekdays, window.last_day = [], None
     window.subject = window.subject.lower()
+    if window.last_day is not None and window.last_day < window.first_day:
+        raise Invalid(WRONG_ORDER, field="last_day")
     _clean(window)
     if window.recurrence == Recurrence.WEEKLY and not window.weekdays:
         raise Invalid("Choose at least one day of the week.", field="weekdays")
-    if window.last_day is not None and window.last_day < window.first_day:
-        raise Invalid("The last day comes before the first.", field="last_day")
     if window.freeze_deployments and window.subject:
         raise Invalid(
             "A window for one target freezes no deployments: leave the target empty, or do not freeze.",

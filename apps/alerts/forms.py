@@ -12,7 +12,7 @@ from unfold.widgets import (
 
 from apps.alerts.channels import MAX_URL
 from apps.alerts.choices import AlertKind
-from apps.alerts.models import WEEKDAYS, MaintenanceWindow, Route
+from apps.alerts.models import WEEKDAYS, WRONG_ORDER, MaintenanceWindow, Route
 from apps.core.choices import Environment
 from apps.core.models import MAX_REASON
 
@@ -105,3 +105,11 @@ class WindowForm(forms.ModelForm):
             *("name", "note", "recurrence", "first_day", "start_time", "time_zone", "minutes", "weekdays", "last_day"),
             *("environment", "service", "subject", "freeze_deployments"),
         )
+
+    def clean(self) -> dict[str, Any] | None:
+        """Says what the database would refuse with its own words."""
+        values = super().clean()
+        first, last = self.cleaned_data.get("first_day"), self.cleaned_data.get("last_day")
+        if first and last and last < first:
+            self.add_error("last_day", WRONG_ORDER)
+        return values

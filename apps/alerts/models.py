@@ -22,6 +22,7 @@ MAX_SUBJECT = 200
 MAX_ERROR = 300
 # Kind and key, such as workload:app/production: ASCII, for MySQL takes letters with and without accents for the same.
 SUBJECT = re.compile(r"[a-z_]+:[\x21-\x7e]+")
+WRONG_ORDER = "The last day comes before the first."
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 subject_form = RegexValidator(

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.alerts.overview import open_alerts
 from apps.backups.display import STANDING_COLOURS
 from apps.backups.recovery import kit_missing
 from apps.backups.standing import State, states, worst_first
@@ -27,11 +28,12 @@ READ = 500  # of each at most
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Unfold's dashboard callback: adds `environments`, each with its workloads, instances and databases."""
+    """Unfold's dashboard callback: adds `open_alerts`, and `environments` with workloads, instances, databases."""
     may_see_health = request.user.has_perm("health.view_healthcheck")
     may_see_backups = request.user.has_perm("inventory.view_database")
     may_see_deployments = request.user.has_perm("deployments.view_deployment")
     context["environments"] = None
+    context["open_alerts"] = open_alerts(request)
     if not (may_see_health or may_see_backups or may_see_deployments):
         return context
     deployed = rollouts(timezone.now()) if may_see_deployments else {}
