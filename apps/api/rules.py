@@ -62,7 +62,7 @@ def lifetime(text: str) -> timedelta:
     """How long `12h`, `90d` or `4w` lasts. Raises Unreadable for anything else."""
     match = _LIFETIME.fullmatch(text)
     if match is None:
-        raise Unreadable("Give a number of hours, days or weeks, such as 12h, 90d or 52w.")
+        raise Unreadable("Give a number of hours, days or weeks, such as 12h, 90d or 52w; or never.")
     return int(match[1]) * _UNITS[match[2]]
 
 

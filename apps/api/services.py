@@ -14,14 +14,17 @@ from apps.api.models import ApiToken
 from apps.core import audit, ids
 from apps.core.errors import Conflict, Invalid
 
+LASTING = timedelta(days=365)  # unless told otherwise: a token nobody remembers ends some day
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/-]{0,99}")
 
 
 def create_token(
-    *, name: str, scopes: Iterable[str], actor: audit.Actor, lasting: timedelta | None = None
+    *, name: str, scopes: Iterable[str], actor: audit.Actor, lasting: timedelta | None = LASTING
 ) -> tuple[ApiToken, str]:
     """A new token: its row, and the text to hand to its holder, which nobody can show a second time.
 
+    `lasting` None: until it is revoked.
     Raises Invalid, or Conflict while another live token has this name.
     """
     name = name.strip()

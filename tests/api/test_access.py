@@ -40,7 +40,7 @@ def test_of_a_token_only_a_hash_is_kept_and_the_trail_says_who_made_it():
     assert secret not in str(ApiToken.objects.values().get())
     assert secret not in str(AuditEntry.objects.values().get())
     assert AuditEntry.objects.get().after["scopes"] == ["health:read"]
-    assert (row.name, row.created_by, row.expires_at) == ("ci", "test", None)
+    assert (row.name, row.created_by, row.expires_at) == ("ci", "test", row.created_at + services.LASTING)
 
 
 @pytest.mark.django_db
@@ -220,10 +220,27 @@ def test_the_command_prints_the_token_alone_and_lists_and_revokes_it(api):
     listed = io.StringIO()
     call_command("token", "list", stdout=listed)
     assert "ci  builds:read,health:write  used" in listed.getvalue()
+    assert f"expires {datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}" in listed.getvalue()
     assert api.token[12:] not in listed.getvalue()
 
     call_command("token", "revoke", "ci", stdout=listed)
     assert api.get("/health-checks").status_code == 401
+
+
+@pytest.mark.django_db
+def test_a_token_lasts_a_year_unless_it_is_told_to_last_for_ever(api):
+    for name, options in (("year", []), ("ever", ["--expires", "never"])):
+        err = io.StringIO()
+        call_command("token", "create", name, "--scope", "health:read", *options, stdout=io.StringIO(), stderr=err)
+        assert ("It never expires." in err.getvalue()) is (name == "ever")
+
+    year, ever = ApiToken.objects.get(name="year"), ApiToken.objects.get(name="ever")
+    assert year.expires_at - year.created_at == timedelta(days=365)
+    assert ever.expires_at is None
+    listed = io.StringIO()
+    call_command("token", "list", stdout=listed)
+    (line,) = (line for line in listed.getvalue().splitlines() if line.endswith("expires never"))
+    assert line.startswith(ever.prefix)
 
 
 @pytest.mark.django_db

@@ -11,8 +11,10 @@ from django.db import OperationalError, connection, transaction
 from apps.api import idempotency, tasks
 from apps.api.models import ApiToken, StoredAnswer
 from apps.core.models import AuditEntry
+from apps.deployments.models import Deployment
 from apps.health.models import HealthCheck
 from apps.inventory.models import Instance
+from tests.factories import WorkloadFactory
 
 BODY = {"name": "web-1", "environment": "production"}
 KEY = "5f0c6f0a-1f0e-4d6b-9a37-7b7f0a6f2d11"
@@ -126,6 +128,40 @@ def test_of_eight_requests_at_once_with_one_key_one_does_the_work(api):
     assert all(reply["Retry-After"] == "1" for reply in replies if reply.status_code == 409)
     assert AuditEntry.objects.of("instance:web-1").count() == 1
     assert send(api)["Idempotent-Replay"] == "true"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.engine
+@pytest.mark.parametrize("same", [True, False], ids=["one job twice", "two jobs"])
+def test_of_two_ci_jobs_at_once_one_starts_a_deployment_and_the_other_is_told(api, same):
+    workload = WorkloadFactory(base_url="http://127.0.0.1:9")
+    body = {"service": workload.service.slug, "environment": "production", "commit_sha": "a" * 40}
+    barrier = threading.Barrier(2)
+
+    def start(number):
+        barrier.wait()
+        try:
+            version = "v1.0.0" if same else f"v1.0.{number}"
+            return send(api, {**body, "version": version}, KEY if same else f"job-{number}", "/deployments")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(start, range(2)))
+
+    row = Deployment.objects.get()
+    created = [reply for reply in replies if reply.status_code == 201 and "Idempotent-Replay" not in reply]
+    assert [reply.json()["id"] for reply in created] == [row.pk]
+    (other,) = (reply for reply in replies if reply not in created)
+    if same:
+        # A replay of the answer, or told to ask again for it.
+        assert (other.status_code, other.get("Retry-After")) in ((201, None), (409, "1"))
+        again = send(api, {**body, "version": "v1.0.0"}, KEY, "/deployments")
+        assert (again["Idempotent-Replay"], again.content) == ("true", created[0].content)
+    else:
+        assert (other.status_code, other.json()["held_by"]) == (409, row.pk)
+    workload.refresh_from_db()
+    assert workload.change_lock == row.pk
 
 
 @pytest.mark.django_db(transaction=True)

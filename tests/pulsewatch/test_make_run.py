@@ -6,6 +6,7 @@ Its parts are reported one by one.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,10 +22,12 @@ import pytest
 
 from tests.pulsewatch.console import PROJECT, Console, until
 from tests.servers import MariaDB, Redis, run_folder
+from tests.servers.packages import program
 
 FIRST_READY_SECONDS = 90  # packages from the index included
 READY_SECONDS = 10  # when they are installed
 SAMPLE_SECONDS = 75  # beat samples on the minute
+GATE_SECONDS = 60  # three looks, ten seconds apart
 PASSWORD = "newcomer-Pa55-phrase"
 
 
@@ -107,6 +110,17 @@ def its_words_are_few_and_without_a_secret(scene: Scene) -> None:
     assert PASSWORD not in console.out.read_text()
 
 
+def the_readme_starts_and_ends_a_deployment(scene: Scene) -> None:
+    (recipe,) = re.findall(r"```sh\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    own = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(scene.clone.home)}
+    program("curl", "curl")
+    command = ["sh", "-eu", "-c", recipe.replace("8000", str(scene.console.port))]
+    done = subprocess.run(command, cwd=scene.clone.folder, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *_, last = done.stdout.splitlines()
+    assert json.loads(last)["status"] == "in_progress"
+
+
 def a_second_clone_runs_beside_it_on_mysql_and_redis(scene: Scene) -> None:
     with new_clone(scene.clone.home) as second:
         other = second.make_run(DATABASE_URL=scene.mariadb.url, REDIS_URL=scene.redis.url)
@@ -173,6 +187,21 @@ def its_own_health_is_sampled_over_http_and_stored(scene: Scene) -> None:
     assert sample["response_time_ms"] > 0
 
 
+def its_gate_has_passed_on_real_samples(scene: Scene) -> None:
+    code = (
+        "import json; from apps.deployments.models import Gate; gate = Gate.objects.get(); "
+        "print(json.dumps([gate.deployment.status, gate.verdict, gate.evidence]))"
+    )
+
+    def found() -> Any:
+        return json.loads(scene.clone.python("manage.py", "shell", "--verbosity", "0", "-c", code))
+
+    until(lambda: found()[0] != "in_progress", GATE_SECONDS)
+    status, verdict, evidence = found()
+    assert (status, verdict, evidence["chosen_by"]) == ("completed", "passed", "version")
+    assert [row["healthy_in_a_row"] >= 3 for row in evidence["instances"]] == [True]
+
+
 def nothing_is_written_outside_the_ignored_folders(scene: Scene) -> None:
     assert scene.clone.list_files() == scene.clone.files
     # What is at home now is pip's (its cache, and what it wakes by asking for versions), not gunicorn's or Celery's.
@@ -182,12 +211,14 @@ def nothing_is_written_outside_the_ignored_folders(scene: Scene) -> None:
 # Those that take a while come before the one that waits for the minute.
 PARTS: tuple[Callable[[Scene], None], ...] = (
     the_probes_of_a_new_console_tell_the_truth,
+    the_readme_starts_and_ends_a_deployment,
     its_words_are_few_and_without_a_secret,
     a_second_clone_runs_beside_it_on_mysql_and_redis,
     a_fault_is_one_sentence_and_ends_make_too,
     term_and_ctrl_c_end_it_and_a_later_start_is_quick,
     manage_py_uses_the_same_database_keys_and_broker,
     its_own_health_is_sampled_over_http_and_stored,
+    its_gate_has_passed_on_real_samples,
     nothing_is_written_outside_the_ignored_folders,
 )
 

@@ -12,6 +12,7 @@ from apps.api.models import ApiToken
 from apps.core.audit import Actor
 from apps.core.errors import PulsewatchError
 
+NEVER = "never"
 ACTOR = Actor.automation("command line")
 
 
@@ -29,7 +30,10 @@ class Command(BaseCommand):
             help=f"what it may do, several separated by commas: {', '.join(Scope.values)}",
         )
         create.add_argument(
-            "--expires", metavar="90d", help="how long it lasts: 12h, 90d, 52w (default: until revoked)"
+            "--expires",
+            metavar="90d",
+            default=f"{services.LASTING.days}d",
+            help="how long it lasts: 12h, 90d, 52w (default: %(default)s); never: until it is revoked",
         )
         verbs.add_parser("list", help="show all tokens, without their secrets")
         revoke = verbs.add_parser("revoke", help="end a token at once")
@@ -44,9 +48,9 @@ class Command(BaseCommand):
 
     def _create(self, given: argparse.Namespace) -> None:
         scopes = [scope for text in given.scope for scope in text.split(",")]
-        lasting = rules.lifetime(given.expires) if given.expires else None
+        lasting = None if given.expires == NEVER else rules.lifetime(given.expires)
         row, text = services.create_token(name=given.name, scopes=scopes, actor=ACTOR, lasting=lasting)
-        until = f"It expires at {row.expires_at:%Y-%m-%d %H:%M} UTC." if row.expires_at else "It does not expire."
+        until = f"It expires at {row.expires_at:%Y-%m-%d %H:%M} UTC." if row.expires_at else "It never expires."
         self.stderr.write(f"Token {row.name} may do: {', '.join(row.scopes)}. {until} It is shown only now:")
         self.stderr.flush()
         self.stdout.write(text)
@@ -55,7 +59,9 @@ class Command(BaseCommand):
         now = timezone.now()
         for row in ApiToken.objects.all():
             used = f"{row.last_used_at:%Y-%m-%d %H:%M} UTC" if row.last_used_at else "never"
-            self.stdout.write(f"{row.prefix}  {row.state(now):8} {row.name}  {','.join(row.scopes)}  used {used}")
+            until = f"{row.expires_at:%Y-%m-%d %H:%M} UTC" if row.expires_at else NEVER
+            scopes = ",".join(row.scopes)
+            self.stdout.write(f"{row.prefix}  {row.state(now):8} {row.name}  {scopes}  used {used}, expires {until}")
 
     def _revoke(self, given: argparse.Namespace) -> None:
         tokens = ApiToken.objects
