@@ -1,11 +1,13 @@
 """What dies, hangs or comes late while versions go out and back."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from apps.backups.models import BackupJob
@@ -37,6 +39,44 @@ def rollback(watched: Workload) -> Deployment:
     """A rollback that waits for a worker."""
     out(watched, "v1.0.0")
     return services.rollback(deployment=out(watched, "v1.1.0"), reason="slow", actor=CI)
+
+
+def test_an_end_before_the_start_is_refused_with_what_is_legal_and_changes_nothing(workload, sent):
+    row = started(workload, status="queued")
+
+    for end in (services.finish, services.fail):
+        with pytest.raises(Conflict, match="is queued cannot become") as refused:
+            end(deployment=row, actor=CI)
+        assert refused.value.facts["legal"] == ["in_progress", "cancelled"]
+
+    row.refresh_from_db()
+    assert (row.status, row.completed_at, Gate.objects.count(), FailedVersion.objects.count()) == ("queued", None, 0, 0)
+    assert sent == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.engine
+def test_two_ends_at_once_begin_one_gate_and_a_third_after_the_verdict_is_refused(workload, sent):
+    row, together = started(workload), threading.Barrier(2)
+
+    def finish(_: int) -> str:
+        together.wait()
+        try:
+            return services.finish(deployment=row, actor=CI).status
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(finish, range(2))) == ["in_progress", "in_progress"]
+
+    assert row.steps.filter(kind="gate_started").count() == len(sent) == 1
+    runner.look(row.pk, now=timezone.now() + timedelta(hours=1))
+    row.refresh_from_db()
+    ended = row.completed_at
+    with pytest.raises(Conflict, match=f"has ended as {row.status}; nothing follows"):
+        services.finish(deployment=row, actor=CI)
+    row.refresh_from_db()
+    assert (row.completed_at, row.steps.filter(kind="ended").count()) == (ended, 1)
 
 
 @pytest.fixture
