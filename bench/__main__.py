@@ -9,9 +9,10 @@ import secrets
 import sys
 
 from bench.measure import RUNS, Report
+from bench.rollups import ROWS
 from tests.servers import MariaDB, Redis
 
-GROUPS = ("probes", "requests", "builds", "api", "backups")
+GROUPS = ("probes", "requests", "builds", "api", "rollups", "backups")
 
 
 def main() -> int:
@@ -19,14 +20,15 @@ def main() -> int:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all when none is named")
     parser.add_argument("--size", type=float, default=1, help="gigabytes of SQL to back up (default: 1)")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"of each backup and restore (default: {RUNS})")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"of the table of samples (default: {ROWS:,})")
     chosen = parser.parse_args()
     groups = chosen.groups or GROUPS
     if unknown := set(groups) - set(GROUPS):
         parser.error(f"There is no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}.")
     report = Report()
-    web = [name for name in ("probes", "requests", "builds", "api") if name in groups]
+    web = [name for name in ("probes", "requests", "builds", "api", "rollups") if name in groups]
     if web:
-        _web(report, web)
+        _web(report, web, rows=chosen.rows)
     if "backups" in groups:
         from bench import backups
 
@@ -34,7 +36,7 @@ def main() -> int:
     return 1 if report.failed else 0
 
 
-def _web(report: Report, groups: list[str]) -> None:
+def _web(report: Report, groups: list[str], *, rows: int) -> None:
     """What needs a whole console."""
     with MariaDB("--innodb-buffer-pool-size=1G") as database, Redis() as broker:  # a million rows fit in
         os.environ |= {
@@ -47,7 +49,7 @@ def _web(report: Report, groups: list[str]) -> None:
         import django
 
         django.setup()
-        from bench import api, builds, probes, requests
+        from bench import api, builds, probes, requests, rollups
 
         if "probes" in groups:
             probes.run(report)
@@ -57,6 +59,8 @@ def _web(report: Report, groups: list[str]) -> None:
             api.run(report)
         if "builds" in groups:
             builds.run(report)
+        if "rollups" in groups:
+            rollups.run(report, rows=rows)
 
 
 if __name__ == "__main__":
