@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.core import heartbeats
 from apps.core.choices import HeartbeatSource
 from apps.core.errors import PulsewatchError
-from apps.health import alarms, runner, upkeep, utilisation
+from apps.health import alarms, runner, upkeep, utilisation, vigil
 from apps.inventory import services as inventory
 
 logger = logging.getLogger(__name__)
@@ -32,14 +32,16 @@ def sample() -> None:
     alarms.check(timezone.now())
 
 
-@shared_task(name="health.heartbeat")
-def heartbeat() -> None:
-    """Once a minute in each queue: whoever runs this proves that beat, the broker and the queue's worker are alive."""
-    heartbeats.beat(heartbeats.queue_of_this_task() or "", timezone.now())
-
-
 # Several times its budget, for what it has begun it ends: an hour of a very large fleet.
 @shared_task(name="health.roll_up", time_limit=600, soft_time_limit=540)
 def roll_up() -> None:
     """Every quarter of an hour, in queue `long`."""
     upkeep.run(timezone.now())
+
+
+@shared_task(name="health.heartbeat")
+def heartbeat() -> None:
+    """Once a minute in each queue: whoever runs this proves that beat, the broker and the queue's worker are alive."""
+    queue = heartbeats.queue_of_this_task() or ""
+    if not vigil.keep(queue, timezone.now()) and queue == HeartbeatSource.LONG:
+        roll_up.delay()  # back after a silence, with hours to make good
