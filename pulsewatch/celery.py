@@ -80,6 +80,7 @@ app.conf.beat_schedule = {
         "schedule": crontab(minute="4,19,34,49"),
         "options": {"expires": 600},
     },
+    "check endpoints and databases": {"task": "health.probe", "schedule": crontab(), "options": {"expires": 50}},
     "sample every instance": {"task": "health.sample", "schedule": crontab(), "options": {"expires": 50}},
 }
 

@@ -90,7 +90,8 @@ def run(broker: subprocess.Popen[bytes] | None, *, beat: bool) -> int:
     celery = (sys.executable, "-m", "celery", "--quiet", "--app", "pulsewatch")
     # QUIT ends gunicorn and the workers at once, yet in good order; beat has no order to keep.
     supervisor.add("web", *gunicorn, "--config", "python:pulsewatch.web", "pulsewatch.wsgi", on_orphaned="QUIT")
-    for queue, processes in (("fast", 2), ("long", 1)):
+    # A slice of checks holds a process of queue `fast` for its minute, and a little of the next one.
+    for queue, processes in (("fast", 2 + 2 * settings.PROBE_SHARDS), ("long", 1)):
         worker = f"worker --queues {queue} --hostname {queue}-{settings.PORT}@%h --concurrency {processes}"
         # Talk between workers that nothing here uses, and that a start would wait for.
         worker += " --without-gossip --without-mingle --without-heartbeat"

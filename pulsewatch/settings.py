@@ -161,6 +161,10 @@ SESSION_ENGINE = "django.contrib.sessions.backends.db"
 PROMETHEUS_METRICS_ENABLED = env.boolean("PROMETHEUS_METRICS_ENABLED", True)
 PROMETHEUS_EXPORT_MIGRATIONS = False  # it would query the database when the process starts
 READY_TIMEOUT_SECONDS = env.number("READY_TIMEOUT_SECONDS", 0.8, minimum=0.1, maximum=10)
+# Into how many parts, each with a process of its own, the checks of endpoints and databases are divided.
+PROBE_SHARDS = env.integer("PROBE_SHARDS", 1, minimum=1, maximum=64)
+# Whether endpoints and instances may be on the machine that the workers run on.
+PROBE_ALLOW_LOOPBACK = env.boolean("PROBE_ALLOW_LOOPBACK", not DEPLOYED)
 # Seconds of silence after which the console says that its own data is stale: three missed samples.
 STALE_AFTER_SECONDS = 180
 HOST = env.host("HOST", "127.0.0.1", example="127.0.0.1")

@@ -27,7 +27,7 @@ GAUGES = {
 
 def read() -> Iterator[Metric]:
     """The families of all registered databases. Four queries."""
-    rows = states(list(Database.objects.select_related("plan")), timezone.now())
+    rows = states(list(Database.objects.backed_up().select_related("plan")), timezone.now())
     for name, meaning in GAUGES.items():
         family = GaugeMetricFamily(f"pulsewatch_backup_{name}", meaning, labels=["database"])
         for row in rows:

@@ -19,6 +19,7 @@ from apps.core.errors import Conflict, Invalid
 from apps.core.models import MAX_REASON
 from apps.core.redaction import redact
 from apps.inventory.addresses import Address
+from apps.inventory.choices import DatabaseEngine
 from apps.inventory.models import DEFAULT_SERVICE, Database, Service
 
 PLAN_FIELDS = frozenset({"enabled", "cron", "time_zone", "retention_days", "archive_months", "drill"})
@@ -88,6 +89,8 @@ def request_backup(
     """Queue a backup. Raises Conflict while one is open for the database, Invalid for what cannot be backed up."""
     if backup_type == BackupType.INCREMENTAL:
         raise Invalid("Incremental backups are not available yet; take a full one.", field="backup_type")
+    if database.engine == DatabaseEngine.REDIS:
+        raise Invalid(f"{database} is a Redis server: it is watched, and never backed up.", field="database")
     if writing := Restore.objects.writing_to(database).first():
         raise Conflict(f"{writing} is writing to {database}; wait for its end or cancel it.")
     with transaction.atomic():

@@ -91,7 +91,7 @@ def _health(group: list[dict[str, Any]]) -> dict[str, Any]:
 def _databases() -> dict[str, list[State]]:
     """The state of each environment's databases."""
     groups: dict[str, list[State]] = {}
-    for state in states(list(Database.objects.select_related("plan")[:READ]), timezone.now()):
+    for state in states(list(Database.objects.backed_up().select_related("plan")[:READ]), timezone.now()):
         groups.setdefault(state.database.get_environment_display(), []).append(state)
     return groups
 

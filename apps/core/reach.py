@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 # Metadata services outside the link-local ranges: Amazon's over IPv6, Alibaba's, Oracle's and Azure's.
 _METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
@@ -49,16 +50,31 @@ def _carried(number: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
     return tuple(form for form in found if form is not None)
 
 
-def guarded_socket(*, allow_loopback: bool, always: frozenset[str] = frozenset()) -> Callable[[Any], socket.socket]:
+Place = tuple[str, int]  # IP address and port
+
+
+def guarded_socket(*, allow_loopback: bool, always: frozenset[Place] = frozenset()) -> Callable[[Any], socket.socket]:
     """What makes the sockets of an aiohttp connector (`socket_factory`): raises Forbidden for what may not be reached.
 
-    `always` are IP addresses that may be reached nevertheless.
+    `always` are places that may be reached nevertheless.
     """
 
     def make(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, place = info
-        if place[0] not in always and (fault := address_fault(place[0], allow_loopback=allow_loopback)):
+        fault = address_fault(place[0], allow_loopback=allow_loopback)
+        if fault and (place[0], place[1]) not in always:
             raise Forbidden(fault)
         return socket.socket(family, kind, protocol)
 
     return make
+
+
+def places_of(url: str) -> frozenset[Place]:
+    """Where a web address leads now; nowhere when its name cannot be resolved."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    try:
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return frozenset()
+    return frozenset((str(place[0]), port) for *_, place in found)

@@ -151,7 +151,7 @@ def _health_configured(workload: Workload) -> Standing:
 
 
 def _database_safe(workload: Workload, now: datetime) -> Standing:
-    databases = Database.objects.filter(service=workload.service_id, environment=workload.environment)
+    databases = Database.objects.backed_up().filter(service=workload.service_id, environment=workload.environment)
     oldest = now - timedelta(hours=workload.backup_max_age_hours)
     stale, fresh = [], []
     for database in databases:

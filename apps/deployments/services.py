@@ -387,7 +387,7 @@ def _override_failed(row: Deployment, reason: str, actor: audit.Actor, now: date
 
 def _back_up(row: Deployment, actor: audit.Actor) -> None:
     """Queue a backup of each database of the workload."""
-    for database in Database.objects.filter(service=row.service_id, environment=row.environment):
+    for database in Database.objects.backed_up().filter(service=row.service_id, environment=row.environment):
         job = backups.request_backup(
             database=database,
             actor=actor,

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from apps.core import ids
+from apps.core.reach import guarded_socket, places_of
 from apps.health import rules
 from apps.health.models import HealthCheck
 from apps.health.probers.instance import Target, observe_all
@@ -43,7 +44,8 @@ def look_at(instances: Sequence[Instance], at: datetime, *, now: datetime) -> li
     Instances need their workload and service at hand.
     """
     readings = _readings([instance.pk for instance in instances], since=now - rules.ERROR_WINDOW)
-    observations = asyncio.run(observe_all([target(instance) for instance in instances]))
+    sockets = guarded_socket(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=places_of(settings.SELF_URL))
+    observations = asyncio.run(observe_all([target(instance) for instance in instances], sockets=sockets))
     return store(
         [
             health_check(instance, at, observation, readings.get(instance.pk, ()))

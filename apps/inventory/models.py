@@ -337,6 +337,10 @@ class DatabaseQuerySet(models.QuerySet["Database"]):
         """Those that are checked."""
         return self.filter(watch=True)
 
+    def backed_up(self) -> Self:
+        """Those of a kind that is backed up."""
+        return self.exclude(engine=DatabaseEngine.REDIS)
+
 
 class Database(models.Model):
     """A database Pulsewatch watches and backs up. Its URLs are write-only: kept sealed, never shown.

@@ -1,11 +1,12 @@
-"""What a worker needs unsealed: the platform of a workload with its secret, the headers of an endpoint."""
+"""What a worker needs unsealed: a workload's platform with its secret, an endpoint's headers, a database's URL."""
 
 import json
 from urllib.parse import urlsplit
 
 from apps.core import vault
 from apps.core.errors import Invalid, KeyUnknown, Tampered
-from apps.inventory.models import Endpoint, Workload
+from apps.inventory.addresses import Address, parse_url
+from apps.inventory.models import Database, Endpoint, Workload
 from apps.inventory.platforms import platform_for, scaler_for
 from apps.inventory.platforms.base import Platform, PlatformError, Scaler
 
@@ -57,3 +58,13 @@ def headers_purpose(endpoint: Endpoint) -> str:
     """What headers are sealed for: this endpoint while it is asked at this scheme, host and port."""
     where = urlsplit(endpoint.workload.base_url)
     return f"endpoint:{endpoint.pk}:headers:{where.scheme}://{where.netloc.lower()}"
+
+
+def address_of(database: Database) -> Address:
+    """Where a registered database is and how to sign in. Raises Invalid when its URL cannot be unsealed or read."""
+    try:
+        return parse_url(vault.unseal(database.url_sealed, purpose=f"database:{database.name}:url"))
+    except (KeyUnknown, Tampered) as error:
+        raise Invalid(
+            "The URL was sealed under another BACKUP_KEYSET: enter it again, or start with that keyset.", field="url"
+        ) from error

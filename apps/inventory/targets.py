@@ -10,7 +10,8 @@ from django.db import transaction
 from apps.core import audit, vault
 from apps.core.errors import Invalid
 from apps.inventory import headers as rules_of_headers
-from apps.inventory.models import Database, Endpoint
+from apps.inventory.addresses import AddressInvalid, parse_url
+from apps.inventory.models import DEFAULT_SERVICE, Database, Endpoint, Service
 from apps.inventory.runner import headers_purpose
 from apps.inventory.services import invalid, save, subject
 
@@ -49,6 +50,48 @@ def remove_endpoint(*, endpoint: Endpoint, actor: audit.Actor) -> None:
         before={"workload": str(endpoint.workload), "method": endpoint.http_method, "path": endpoint.endpoint_path},
     )
     endpoint.delete()
+
+
+@transaction.atomic
+def watch_database(
+    *, name: str, url: str, environment: str, actor: audit.Actor, service: str = DEFAULT_SERVICE, **watch: Any
+) -> Database:
+    """Register a database that is watched and not backed up, such as a Redis server.
+
+    `watch` are fields of WATCH_FIELDS. Raises Invalid with the wrong field. Nothing is asked: the first check tells.
+    """
+    owner = Service.objects.filter(slug=service).first()
+    if owner is None:
+        raise Invalid("There is no service of this name: add it in the console first.", field="service")
+    if unknown := watch.keys() - set(WATCH_FIELDS):
+        raise Invalid("This is not part of the watch over a database.", field=min(unknown))
+    try:
+        address = parse_url(url)
+    except AddressInvalid as error:
+        raise Invalid(str(error), field="url") from None
+    database = Database(
+        name=name,
+        service=owner,
+        environment=environment,
+        engine=address.engine,
+        host=address.host,
+        port=address.port or None,
+        database_name=address.database,
+        url_sealed=vault.seal(url, purpose=f"database:{name}:url"),
+        **watch,
+    )
+    try:
+        database.full_clean()
+    except ValidationError as error:
+        raise invalid(error) from error
+    database.save(force_insert=True)
+    audit.record(
+        actor=actor,
+        action="database.create",
+        subject=f"database:{name}",
+        after={"environment": environment, "service": service, "engine": address.engine, "host": address.host},
+    )
+    return database
 
 
 @transaction.atomic

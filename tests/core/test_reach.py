@@ -6,7 +6,7 @@ import socket
 import aiohttp
 import pytest
 
-from apps.core.reach import Forbidden, address_fault, guarded_socket
+from apps.core.reach import Forbidden, address_fault, guarded_socket, places_of
 
 NEVER = (
     "169.254.169.254",
@@ -95,8 +95,14 @@ def test_the_address_that_is_connected_to_is_the_one_that_was_judged():
     assert isinstance(refused.value.os_error, Forbidden)
 
 
-def test_an_address_may_be_let_through_by_name():
-    make = guarded_socket(allow_loopback=False, always=frozenset({"127.0.0.1"}))
+def test_one_place_may_be_let_through_and_no_other_port_of_it():
+    make = guarded_socket(allow_loopback=False, always=places_of("http://127.0.0.1:80/x"))
     make((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))).close()
     with pytest.raises(Forbidden):
-        make((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.2", 80)))
+        make((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 81)))
+
+
+def test_a_web_address_leads_to_its_port_or_the_usual_one():
+    assert places_of("http://127.0.0.1:8000") == {("127.0.0.1", 8000)}
+    assert places_of("https://[::1]") == {("::1", 443)}
+    assert places_of("http://no-such-host.invalid") == frozenset()

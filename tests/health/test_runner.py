@@ -136,7 +136,7 @@ def test_sampling_a_hundred_instances_takes_few_statements(django_assert_max_num
     for _ in range(100):
         InstanceFactory(workload=workload)
 
-    async def observed(targets):
+    async def observed(targets, **_):
         return [Observation(NOON, 10, http_status=200) for _ in targets]
 
     # What a hundred servers would answer; the statements are what is measured.

@@ -19,7 +19,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from apps.core.reach import Forbidden, guarded_socket
+from apps.core.reach import Forbidden, Place, guarded_socket
 from apps.health.rules.checks import Answer, Expectation
 
 MAX_BODY = 256 * 1024  # bytes of an answer that are read: a health page is short, and 3,000 of them may come at once
@@ -83,7 +83,7 @@ def _context(*, verify: bool) -> ssl.SSLContext:
 class Asker:
     """The connections of one slice; an asynchronous context manager. Made inside the event loop that uses it."""
 
-    def __init__(self, *, allow_loopback: bool, always: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, allow_loopback: bool, always: frozenset[Place] = frozenset()) -> None:
         self._guard = guarded_socket(allow_loopback=allow_loopback, always=always)
         self._trusted, self._untrusted = _context(verify=True), _context(verify=False)
         self._stack = AsyncExitStack()

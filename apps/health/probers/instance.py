@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from apps.core.reach import Forbidden
 from apps.health.probers.exposition import PRESETS, read_counters
 from apps.health.rules import (
     CONNECTED,
@@ -50,14 +52,21 @@ class Target:
     metrics_token: str = ""
 
 
-async def observe_all(targets: Sequence[Target], *, timeout: float = TIMEOUT_SECONDS) -> list[Observation]:
+async def observe_all(
+    targets: Sequence[Target],
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    sockets: Callable[[Any], socket.socket] | None = None,
+) -> list[Observation]:
     """Look at all targets at the same time; the answers come in the targets' order. Never raises for a target.
+
+    `sockets` makes the sockets, and refuses what may not be reached (apps.core.reach).
 
     First everyone's readiness, then the metrics pages: reading a large page takes time that would make the answers of
     the others look slow.
     """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=sockets),
         timeout=aiohttp.ClientTimeout(total=timeout),
         headers={"User-Agent": "Pulsewatch"},
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -126,8 +135,9 @@ async def _readiness(
         failure = "its certificate is not valid"
     except aiohttp.ClientConnectorDNSError:
         failure = "its host name cannot be resolved"
-    except aiohttp.ClientConnectorError:
-        failure = "refused the connection"
+    except aiohttp.ClientConnectorError as error:
+        forbidden = isinstance(error.os_error, Forbidden)
+        failure = f"leads to an address that {error.os_error}" if forbidden else "refused the connection"
     except (aiohttp.ClientError, OSError, ValueError):
         failure = "broke the connection or answered with something that is not HTTP"
     return status, body, failure, round((time.perf_counter() - started) * 1000), datetime.now(UTC)

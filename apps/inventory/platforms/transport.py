@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from apps.core.reach import guarded_socket
 from apps.core.redaction import redact
 from apps.inventory.platforms.base import PlatformError, PlatformUnavailable
 from apps.inventory.rules import http_url_fault
@@ -118,7 +119,7 @@ class _Call:
 async def _exchange(call: _Call, limits: Limits) -> Answer:
     started = time.monotonic()
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True),
+        connector=aiohttp.TCPConnector(force_close=True, socket_factory=guarded_socket(allow_loopback=True)),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # nothing small that grows large
         trust_env=False,

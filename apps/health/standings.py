@@ -1,0 +1,82 @@
+"""How all targets of a slice stand at one moment: who fails, whether that is our own fault, and who has to be told."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from apps.health import alerting, recording, slices
+from apps.health.models import ProbeSlice
+from apps.health.recording import Flip
+from apps.health.rules.checks import FAILED, UNKNOWN
+from apps.health.rules.suspicion import WINDOWS, Seen, suspect
+from apps.health.watched import Watched
+
+
+class Standings:
+    """The newest check of every target, kept from slice to slice through what is stored of it."""
+
+    def __init__(self) -> None:
+        self.held = False  # do we suspect ourselves?
+        self._targets: dict[str, Watched] = {}
+        self._seen: dict[str, Seen] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._targets)
+
+    def add(self, one: Watched) -> None:
+        """A target as it was loaded."""
+        self._targets[one.key] = one
+        if one.last is not None:
+            down = one.since.timestamp() if one.status == FAILED and one.since else None
+            self._seen[one.key] = Seen(one.last.timestamp(), one.failing, down)
+
+    def note(self, one: Watched, at: float, status: str) -> None:
+        """A check that ended; one of unknown outcome says nothing."""
+        if status == UNKNOWN:
+            return
+        before = self._seen.get(one.key)
+        if before is None and status == FAILED:
+            return  # never good until now
+        self._seen[one.key] = Seen(at, status == FAILED, before.down_since if before else None)
+
+    def failing(self, one: Watched) -> bool:
+        """Whether its newest check failed."""
+        seen = self._seen.get(one.key)
+        return seen is not None and seen.failed
+
+    def was_well(self, one: Watched) -> bool:
+        """Whether it was up before this minute."""
+        seen = self._seen.get(one.key)
+        return seen is not None and (seen.down_since is None or seen.at - seen.down_since <= WINDOWS[-1][0])
+
+    def flipped(self, flips: Iterable[Flip]) -> None:
+        """Remember since when a target is down."""
+        for flip in flips:
+            if seen := self._seen.get(flip.watched.key):
+                down = flip.after.status == FAILED and flip.after.since is not None
+                seen.down_since = flip.after.since.timestamp() if down and flip.after.since else None
+
+    def reconsider(self, now: float) -> list[Watched]:
+        """Judge ourselves anew; when a suspicion begins, the targets whose last failures prove nothing."""
+        before, verdict = self.held, suspect(self._seen.values(), now, before=self.held)
+        self.held = verdict.held
+        if not self.held or before:
+            return []
+        oldest = now - WINDOWS[-1][0]
+        return [
+            self._targets[key] for key, seen in self._seen.items()
+            if seen.failed and seen.at >= oldest and self.was_well(self._targets[key])
+        ]  # fmt: skip
+
+
+def tell(held: Sequence[ProbeSlice], failing: Sequence[Watched], suspicious: bool, now: datetime) -> None:
+    """Store that we suspect ourselves, or no more, and have the alerts settled."""
+    slices.beat(held, now, suspicious=suspicious)
+    if failing:
+        recording.discount(failing, now)
+    alerting.settle_mass_failure(now)
+    alerting.settle_targets(failing, now)
+
+
+def notice(flips: Sequence[Flip], now: datetime) -> None:
+    """Have the alerts of targets settled whose status has changed."""
+    alerting.settle_targets([flip.watched for flip in flips], now)
