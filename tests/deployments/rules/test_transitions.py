@@ -84,3 +84,9 @@ def test_a_time_has_a_zone_and_has_passed_give_or_take_a_clock():
 def test_an_unknown_status_is_refused_with_the_known_ones():
     with pytest.raises(Invalid, match="queued, in_progress, completed"):
         transitions.status_of("sideways")
+
+
+def test_one_version_is_found_under_each_way_people_write_it():
+    assert transitions.spellings("v1.2.3", "a" * 40) == ("1.2.3", "v1.2.3")
+    assert transitions.spellings("1.2.3", "a" * 40) == ("1.2.3", "v1.2.3")
+    assert transitions.spellings("abcdef01", "abcdef0123") == ("abcdef01", "abcdef0", "abcdef0123")
