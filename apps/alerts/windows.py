@@ -51,12 +51,17 @@ def freezes(*, service: str, environment: str, now: datetime) -> Window | None:
     )
 
 
-def between(since: datetime, until: datetime, *, subject: str, service: str, environment: str) -> Iterator[Window]:
-    """The occurrences that touch a stretch of time, for charts. One that was cancelled ends when it was."""
+def during(since: datetime, until: datetime) -> Iterator[Window]:
+    """The occurrences of all windows that touch a stretch of time; one that was cancelled ends when it was."""
     for row in MaintenanceWindow.objects.valid(since):
-        if not row.covers(subject=subject, service=service, environment=environment):
-            continue
         for span in times.spans(row.plan, since, until):
             ends_at = span.ends_at if row.cancelled_at is None else min(span.ends_at, row.cancelled_at)
             if ends_at > max(since, span.starts_at):
                 yield Window(row, span.starts_at, ends_at)
+
+
+def between(since: datetime, until: datetime, *, subject: str, service: str, environment: str) -> Iterator[Window]:
+    """Those of them that something was in, for charts."""
+    for one in during(since, until):
+        if one.window.covers(subject=subject, service=service, environment=environment):
+            yield one

@@ -1,6 +1,6 @@
 """The tables of raw checks, each described in a few words, so that summing up, deleting and drawing know no table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,11 +27,29 @@ class Source:
     down: tuple[str, ...] = (CheckStatus.FAILED,)
     response: str = "response_time_ms"
     loads: Mapping[str, str] = field(default_factory=dict)  # the hour's column without its ending → the raw one
+    # Where a subject belongs, and what alerts and maintenance windows call it.
+    service: str = "workload__service__slug"
+    environment: str = "workload__environment"
+    name: str = "pk"
+    key: str = ""
 
     def rows(self, start: datetime, end: datetime) -> models.QuerySet[Any]:
         """The raw rows of a time span, its end excluded; in no order."""
         span = {f"{self.at}__gte": start, f"{self.at}__lt": end}
         return self.model._default_manager.filter(**span).order_by()
+
+    def places(self, subjects: Iterable[Any]) -> dict[Any, dict[str, str]]:
+        """Of each subject, by primary key: subject, service and environment as maintenance windows know them."""
+        model = self.model._meta.get_field(self.subject.removesuffix("_id")).related_model
+        columns = ("pk", self.name, self.service, self.environment)
+        return {
+            pk: {
+                "subject": self.key.format(name=name, service=service, environment=environment),
+                "service": service,
+                "environment": environment,
+            }
+            for pk, name, service, environment in model._default_manager.filter(pk__in=subjects).values_list(*columns)
+        }
 
     def first(self, start: datetime | None = None) -> datetime | None:
         """The time of the oldest row, or of the oldest one from a moment on."""
@@ -60,7 +78,16 @@ SOURCES = (
         degraded=(HealthStatus.DEGRADED,),
         down=(HealthStatus.UNHEALTHY,),
         loads={"cpu": "cpu_usage_percent", "memory": "memory_usage_percent"},
+        key="workload:{service}/{environment}",
     ),
-    Source(kind=SubjectKind.ENDPOINT, model=EndpointCheck, subject="endpoint_id"),
-    Source(kind=SubjectKind.DATABASE, model=DatabaseCheck, subject="database_id"),
+    Source(kind=SubjectKind.ENDPOINT, model=EndpointCheck, subject="endpoint_id", key="endpoint:{name}"),
+    Source(
+        kind=SubjectKind.DATABASE,
+        model=DatabaseCheck,
+        subject="database_id",
+        service="service__slug",
+        environment="environment",
+        name="name",
+        key="database:{name}",
+    ),
 )

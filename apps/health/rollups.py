@@ -12,6 +12,7 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Count, Max, Q, Sum
 
+from apps.alerts import windows
 from apps.health import rules, utilisation
 from apps.health.choices import SubjectKind
 from apps.health.models import HealthHourly, RolledHour
@@ -97,8 +98,12 @@ def _summed(source: Source, hour: datetime, rows: models.QuerySet[Any]) -> Itera
     for subject, response in rows.values_list(source.subject, source.response):
         if response is not None:
             times.setdefault(subject, []).append(response)
+    excused = _excused(source, hour, rows)
     for row in summed:
         value = {name: row[f"of_{name}"] for name in figures}
+        # Of those counted, should more have come meanwhile.
+        maintenance = min(len(excused.get(row[source.subject], ())), value["down"])
+        down = value["down"] - maintenance
         mean = {
             # Not SQL's own average, which is rounded to four digits where the column holds whole numbers.
             name: float(value[f"{name}_sum"]) / value[f"{name}_count"] if value[f"{name}_count"] else None
@@ -111,10 +116,10 @@ def _summed(source: Source, hour: datetime, rows: models.QuerySet[Any]) -> Itera
             checks=value["checks"],
             healthy=value["healthy"],
             degraded=value["degraded"],
-            down=value["down"],
+            down=down,
             unknown=value["checks"] - value["healthy"] - value["degraded"] - value["down"],
-            maintenance=0,
-            uptime=rules.uptime(value["healthy"] + value["degraded"], value["down"]),
+            maintenance=maintenance,
+            uptime=rules.uptime(value["healthy"] + value["degraded"], down),
             measured=value["response_count"],
             response_mean_ms=mean["response"],
             response_p95_ms=rules.nearest_rank(times.get(row[source.subject], ()), 95),
@@ -124,3 +129,18 @@ def _summed(source: Source, hour: datetime, rows: models.QuerySet[Any]) -> Itera
             memory_mean=mean.get("memory"),
             memory_max=value.get("memory_max"),
         )
+
+
+def _excused(source: Source, hour: datetime, rows: models.QuerySet[Any]) -> dict[Any, set[Any]]:
+    """The failed checks of each subject that were made while it was in a maintenance window."""
+    found: dict[Any, set[Any]] = {}
+    for one in windows.during(hour, hour + rules.HOUR):
+        span = {f"{source.at}__gte": one.starts_at, f"{source.at}__lt": one.ends_at}
+        failed = rows.filter(**span, **{f"{source.status}__in": source.down}).values_list(source.subject, "pk")
+        checks: dict[Any, list[Any]] = {}
+        for subject, check in failed:
+            checks.setdefault(subject, []).append(check)
+        for subject, place in source.places(checks).items():
+            if one.window.covers(**place):
+                found.setdefault(subject, set()).update(checks[subject])
+    return found

@@ -1,6 +1,7 @@
 """What the checks of an hour come to, whoever sums them up, how often and when."""
 
 from datetime import UTC, datetime, timedelta
+from datetime import time as dt_time
 from math import ceil
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.alerts.models import MaintenanceWindow
 from apps.health import rollups, rules
 from apps.health.models import DatabaseCheck, EndpointCheck, HealthCheck, HealthHourly, RolledHour
 from apps.health.raw import SOURCES
@@ -207,6 +209,37 @@ def test_a_day_has_24_hours_whatever_the_clocks_of_a_country_do(day):
 
     assert {row.hour: row.checks for row in HealthHourly.objects.all()} == {
         day + timedelta(hours=hour): 2 for hour in range(24)
+    }
+
+
+@pytest.mark.django_db
+def test_what_fails_in_a_maintenance_window_is_not_down(django_assert_max_num_queries):
+    """From 13:10 to 13:40 in Berlin, which is an hour ahead: for one service, and for one database alone."""
+    inside, outside = InstanceFactory(), InstanceFactory()
+    known, other = DatabaseFactory(name="shop"), DatabaseFactory()
+    bounds = {"first_day": HOUR.date(), "start_time": dt_time(13, 10), "minutes": 30, "time_zone": "Europe/Berlin"}
+    for about in ({"service": inside.workload.service.slug}, {"subject": "database:SHOP"}, {"subject": "endpoint:1"}):
+        MaintenanceWindow.objects.create(name="moving house", created_by="ana", **bounds, **about)
+    MaintenanceWindow.objects.create(  # overlaps, and counts nothing twice
+        name="cables", created_by="ana", service=inside.workload.service.slug, **{**bounds, "minutes": 10}
+    )
+    for minute in range(0, 60, 5):
+        for one in (inside, outside):
+            status = "unhealthy" if minute < 50 else "healthy"
+            sample(one, HOUR + timedelta(minutes=minute), overall_status=status).save()
+        for one in (known, other):
+            DatabaseCheck.objects.create(database=one, at=HOUR + timedelta(minutes=minute), status="failed")
+
+    roll_up(INSTANCES, NEXT)
+    with django_assert_max_num_queries(25):
+        roll_up(DATABASES, NEXT)
+
+    found = {row.subject: (row.healthy, row.down, row.maintenance, row.uptime) for row in HealthHourly.objects.all()}
+    assert found == {
+        inside.pk: (2, 4, 6, 1 / 3),
+        outside.pk: (2, 10, 0, 1 / 6),
+        str(known.pk): (0, 6, 6, 0),
+        str(other.pk): (0, 12, 0, 0),
     }
 
 
