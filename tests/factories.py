@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import factory
 from django.contrib.auth.models import Group, User
 
+from apps.alerts.models import Alert, Route
 from apps.backups.models import BackupJob, BackupPlan, Restore
 from apps.builds.models import Build, Diagnostic, DiagnosticSource
 from apps.core import ids
@@ -175,6 +176,32 @@ class UserFactory(factory.django.DjangoModelFactory):
     def group(self, create, extracted, **kwargs):
         if extracted:
             self.groups.add(Group.objects.get(name=extracted))
+
+
+class AlertFactory(factory.django.DjangoModelFactory):
+    """An open one that began three minutes ago."""
+
+    class Meta:
+        model = Alert
+
+    opened_at = factory.LazyFunction(lambda: datetime.now(UTC) - timedelta(minutes=3))
+    id = factory.LazyAttribute(lambda row: f"{ids.timestamped('alert', row.opened_at)}_{ids.suffix(8)}")
+    kind = "endpoint_down"
+    subject = factory.Sequence(lambda n: f"endpoint:{n}")
+    severity = "warning"
+    title = factory.LazyAttribute(lambda row: f"{row.subject} is down")
+    detail = "Refused 3 times in a row."
+    environment = "production"
+
+
+class RouteFactory(factory.django.DjangoModelFactory):
+    """A route without an address."""
+
+    class Meta:
+        model = Route
+
+    name = factory.Sequence(lambda n: f"route-{n}")
+    channel = "JSON"
 
 
 class BuildFactory(factory.django.DjangoModelFactory):

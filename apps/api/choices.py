@@ -6,6 +6,8 @@ from django.db.models import TextChoices
 class Scope(TextChoices):
     """A noun and what may be done with it; writing includes reading."""
 
+    ALERTS_READ = "alerts:read"
+    ALERTS_WRITE = "alerts:write"
     BACKUPS_READ = "backups:read"
     BACKUPS_WRITE = "backups:write"
     BUILDS_READ = "builds:read"

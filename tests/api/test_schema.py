@@ -17,9 +17,12 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from apps.alerts.models import MaintenanceWindow
+from apps.alerts.services import Firing, settle
 from apps.health.models import DatabaseCheck, EndpointCheck
 from pulsewatch.wsgi import application
 from tests.factories import (
+    AlertFactory,
     BackupJobFactory,
     BuildFactory,
     DatabaseFactory,
@@ -28,6 +31,7 @@ from tests.factories import (
     EndpointFactory,
     InstanceFactory,
     RestoreFactory,
+    RouteFactory,
 )
 
 schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
@@ -57,6 +61,9 @@ def known(db):
         "key": "network_policies",
         "endpoint_id": EndpointFactory().pk,
         "name": DatabaseFactory().name,
+        "alert_id": AlertFactory().pk,
+        "route_id": RouteFactory().pk,
+        "window_id": MaintenanceWindow.objects.create(name="x", first_day="2026-01-01", start_time="02:00").pk,
     }
 
 
@@ -131,6 +138,28 @@ def test_every_operation_is_seen_to_succeed(api):
     assert does("GET", "/databases", engine="mysql", watch="true")["items"][0]["name"] == database.name
     assert does("GET", "/databases/{name}/checks", given=one, status="healthy")["items"]
     assert does("GET", "/databases/{name}/hours", given=one, until=now)["items"] == []
+
+    settle("drill_failed", [Firing("database:shop", "Drill failed", "Look at it.", "warning")], now=datetime.now(UTC))
+    alert = does("GET", "/alerts", state="open", kind="drill_failed")["items"][0]
+    one = {"alert_id": alert["id"]}
+    assert does("POST", "/alerts/{alert_id}/acknowledge", {"note": "on it"}, given=one)["acknowledged_note"] == "on it"
+    assert [row["kind"] for row in does("GET", "/alerts/{alert_id}", given=one)["events"]] == ["opened", "acknowledged"]
+    route = does("POST", "/alert-routes", {"name": "ops", "url": "json://127.0.0.1/secret", "kinds": ["drill_failed"]})
+    one, path = {"route_id": route["id"]}, "/alert-routes/{route_id}"
+    assert does("PATCH", path, {"enabled": False}, given=one)["enabled"] is False
+    assert does("GET", "/alert-routes")["items"] == [does("GET", path, given=one)]
+    assert does("DELETE", path, given=one)["name"] == "ops"
+    window = does(
+        "POST",
+        "/maintenance-windows",
+        {"name": "Patches", "recurrence": "weekly", "weekdays": ["sunday"], "first_day": "2026-01-01",
+         "start_time": "02:15", "time_zone": "Europe/Berlin"},
+    )  # fmt: skip
+    one, path = {"window_id": window["id"]}, "/maintenance-windows/{window_id}"
+    assert len(window["next"]) == 5
+    assert does("PATCH", path, {"minutes": 90}, given=one)["minutes"] == 90
+    assert does("GET", "/maintenance-windows", cancelled="false")["items"] == [does("GET", path, given=one)]
+    assert does("DELETE", path, given=one)["next"] == []
 
     backup = does("POST", "/backups", {"database": database.name, "triggered_by": "pre_deployment"})
     assert does("GET", "/backups/{backup_id}", given={"backup_id": backup["id"]})["status"] == "queued"

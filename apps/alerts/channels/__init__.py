@@ -26,6 +26,7 @@ MAX_SAID = 300
 COURIER = Path(__file__).with_name("courier.py")
 # What the process is given of our environment: how to reach the network. Secrets of ours are none of its business.
 PASSED = re.compile(r"PATH|HOME|LANG|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(http|https|no|all)_proxy", re.I)
+_SCHEME = re.compile(r"[a-z][a-z0-9+-]*://", re.IGNORECASE | re.ASCII)
 _PARTS = re.compile(r"[^\w.+%~-]+")
 SHORTEST_PART = 4  # characters; hiding shorter pieces of an address would garble every sentence
 
@@ -40,14 +41,17 @@ def check(url: str) -> str:
             "each route.",
             field="url",
         )
+    unknown = Invalid(
+        "Apprise knows no such kind of address; look at what stands before :// (docs/alerts.md has examples).",
+        field="url",
+    )
+    if not _SCHEME.match(url):
+        raise unknown
     answer = _ask({"do": "check", "url": url}, SECONDS)
     if answer.get("ok"):
         return str(answer.get("channel", ""))
     if answer.get("fault") == "unknown":
-        raise Invalid(
-            "Apprise knows no such kind of address; look at what stands before :// (docs/alerts.md has examples).",
-            field="url",
-        )
+        raise unknown
     if answer.get("fault") != "incomplete":
         raise Invalid(f"The address could not be checked: {_without(url, str(answer.get('said')))}", field="url")
     raise Invalid(

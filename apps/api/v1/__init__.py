@@ -11,7 +11,19 @@ from ninja.openapi.schema import OpenAPISchema
 from apps.api import refusals
 from apps.api.endpoints import BodyParser
 from apps.api.rendering import Renderer
-from apps.api.v1 import backups, builds, databases, deployments, dora, endpoints, health_checks, instances, services
+from apps.api.v1 import (
+    alerts,
+    backups,
+    builds,
+    databases,
+    deployments,
+    dora,
+    endpoints,
+    health_checks,
+    instances,
+    maintenance_windows,
+    services,
+)
 from apps.core.problems import CONTENT_TYPE
 
 
@@ -40,5 +52,8 @@ api = Api(
     parser=BodyParser(),
     renderer=Renderer(),
 )
-for noun in (health_checks, services, instances, endpoints, databases, backups, builds, deployments, dora):
+for noun in (
+    *(health_checks, services, instances, endpoints, databases, alerts, maintenance_windows, backups, builds),
+    *(deployments, dora),
+):
     api.add_router("", noun.router)
