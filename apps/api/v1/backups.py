@@ -107,7 +107,7 @@ NEWEST_FIRST = (("-started_at", datetime), ("-id", str))
 def list_backups(request: ApiRequest, given: Query[BackupFilters]) -> Any:
     """Backups, the newest first."""
     columns = {"database__name": given.database, "environment": given.environment, "status": given.status}
-    rows = BackupJob.objects.select_related("database").filter(
+    rows = BackupJob.objects.prefetch_related("database").filter(
         **{name: value for name, value in columns.items() if value is not None}
     )
     found = page(rows, given, noun="backups", order=NEWEST_FIRST)

@@ -195,7 +195,7 @@ def list_builds(request: ApiRequest, given: Query[BuildFilters]) -> Any:
         "build_status": given.status,
         "commit_sha": given.commit_sha and given.commit_sha.lower(),
     }
-    rows = Build.objects.select_related("service").filter(
+    rows = Build.objects.prefetch_related("service").filter(
         **{name: value for name, value in columns.items() if value is not None}
     )
     found = page(rows, given, noun="builds", order=(("-created_at", datetime), ("-id", str)))
@@ -246,7 +246,7 @@ def list_diagnostics(request: ApiRequest, given: Query[DiagnosticFilters]) -> An
         "category": given.category,
         "last_build_id": given.build_id,
     }
-    rows = Diagnostic.objects.select_related("service", "source").filter(
+    rows = Diagnostic.objects.prefetch_related("service", "source").filter(
         **{name: value for name, value in columns.items() if value is not None}
     )
     # Identifiers begin with the time.
