@@ -128,6 +128,7 @@ class Deployment(models.Model):
     external_id = models.CharField(max_length=128, null=True, unique=True, help_text="What the sender calls it")
     claimed_at = models.DateTimeField(null=True, help_text="When the newest report says it happened")
     conflict = models.CharField(max_length=300, blank=True)
+    timed_out = models.BooleanField(default=False, help_text="Failed because nobody told how it ended in time")
     archived = models.BooleanField(default=False)
     created_at = models.DateTimeField("received at")
     updated_at = models.DateTimeField(auto_now=True)
@@ -183,6 +184,9 @@ class Deployment(models.Model):
             models.CheckConstraint(
                 condition=Q(completed_at=None) | Q(completed_at__gte=F("started_at")),
                 name="deployments_ends_after_start",
+            ),
+            models.CheckConstraint(
+                condition=Q(timed_out=False) | Q(status=DeploymentStatus.FAILED), name="deployments_timed_out_failed"
             ),
             models.CheckConstraint(
                 condition=~Q(version="") & ~Q(commit_sha="") & ~Q(triggered_by=""), name="deployments_says_what"

@@ -161,9 +161,12 @@ def _move(
         given["claimed_at"] = claimed
     if given:
         Deployment.objects.filter(pk=row.pk).update(**given)
-    if row.status == status or (transitions.is_late(row.status, status) and status in OPEN):
+    # That it timed out was our guess, and the sender knows better.
+    corrects = row.timed_out and status not in OPEN
+    late = transitions.is_late(row.status, status) and not corrects
+    if (row.status == status and not corrects) or (late and status in OPEN):
         return
-    if transitions.is_late(row.status, status):
+    if late:
         text = f"It had ended as {row.status} and is now reported as {status}."
         Deployment.objects.filter(pk=row.pk).update(conflict=text)
         records.step(row, StepKind.CONFLICT, text, by=records.AUTOMATIC, at=now)
@@ -172,7 +175,10 @@ def _move(
         Deployment.objects.filter(pk=row.pk).update(status=status, open_until=now + _patience(row.workload))
         return
     text = error_message or f"Reported as {status}."
-    records.end(row, status=status, now=max(claimed or now, row.started_at), text=text)
+    if corrects:
+        text = f"{text} It had only timed out here."
+    ended = max(claimed or now, row.started_at)
+    records.end(row, status=status, now=ended, text=text, corrects=corrects, learned=now)
     if status == DeploymentStatus.FAILED:
         records.remember_failure(row, reason=text, now=now)
     elif status == DeploymentStatus.COMPLETED and not _superseded(row):

@@ -172,26 +172,30 @@ def end(
     text: str,
     by: str = AUTOMATIC,
     keeps_lock: bool = False,
+    corrects: bool = False,
+    learned: datetime | None = None,
     **facts: Any,
 ) -> bool:
     """Give an open record its verdict and its workload's lock back. False when it had ended already.
 
     `text` goes into the timeline, and into `error_message` of one that failed or was cancelled. `keeps_lock` leaves the
-    lock for `open_rollback` to take over.
+    lock for `open_rollback` to take over. `corrects` takes one that had only timed out as well.
+    `learned`: when that is later than `now`, at which it ended.
     """
     text = redact(text)
-    if status in (DeploymentStatus.FAILED, DeploymentStatus.CANCELLED):
-        facts.setdefault("error_message", text)
+    facts["error_message"] = text if status in (DeploymentStatus.FAILED, DeploymentStatus.CANCELLED) else None
+    ending = Q(status__in=OPEN) | Q(timed_out=True) if corrects else Q(status__in=OPEN)
+    facts.setdefault("timed_out", False)
     ended = max(now, row.started_at)
     seconds = round((ended - row.started_at).total_seconds())
-    moved = Deployment.objects.filter(pk=row.pk, status__in=OPEN).update(
-        status=status, completed_at=ended, duration_seconds=seconds, updated_at=now, **facts
+    moved = Deployment.objects.filter(ending, pk=row.pk).update(
+        status=status, completed_at=ended, duration_seconds=seconds, updated_at=learned or now, **facts
     )
     if not moved:
         return False
     if not keeps_lock:
         inventory.free_lock(workload_id=row.workload_id, holder=row.pk)
-    step(row, StepKind.ENDED, text, by=by, at=now)
+    step(row, StepKind.ENDED, text, by=by, at=learned or now)
     wake("deployments.alarms", str(row.workload_id))
     good = status in (DeploymentStatus.COMPLETED, DeploymentStatus.ROLLED_BACK, DeploymentStatus.CANCELLED)
     logger.log(

@@ -348,7 +348,7 @@ def tick(now: datetime) -> int:
     for row in Deployment.objects.overdue(now).select_related("workload")[:BATCH]:
         text = f"Nobody finished it by {row.open_until:%Y-%m-%d %H:%M} UTC."
         with transaction.atomic():
-            touched += records.end(row, status=DeploymentStatus.FAILED, now=now, text=text)
+            touched += records.end(row, status=DeploymentStatus.FAILED, now=now, text=text, timed_out=True)
     old = Deployment.objects.old(now).filter(archived=False).exclude(status__in=OPEN)
     keys = list(old.values_list("pk", flat=True)[:BATCH])
     touched += Deployment.objects.filter(pk__in=keys).update(archived=True)

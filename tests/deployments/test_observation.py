@@ -6,7 +6,8 @@ import pytest
 from django.utils import timezone
 
 from apps.core.errors import Conflict
-from apps.deployments import observation, records, services
+from apps.deployments import observation, records, runner, services
+from apps.deployments.figures import measured
 from apps.deployments.models import Deployment
 from tests.deployments.conftest import CI, COMMIT, started
 
@@ -80,3 +81,26 @@ def test_a_version_that_failed_is_known_however_it_is_written(workload, failed, 
     records.forget_failure(good)
     records.end(good, status="completed", now=timezone.now(), text="told by the test")
     assert started(workload, failed).status == "in_progress"
+
+
+@pytest.mark.parametrize(("status", "current", "remembered"), [("completed", True, False), ("failed", False, True)])
+def test_the_true_end_told_late_takes_the_place_of_a_time_out(workload, status, current, remembered):
+    row = observed(workload)
+    late = timezone.now() + timedelta(hours=2)
+    runner.tick(late)
+    row.refresh_from_db()
+    assert (row.status, row.timed_out) == ("failed", True)
+
+    row = observed(workload, status, claimed_at=timezone.now())
+
+    assert (row.status, row.timed_out, row.conflict) == (status, False, "")
+    assert row.completed_at < late
+    assert row.steps.filter(kind="ended", text__contains="only timed out").exists()
+    assert (row.error_message is None) is current
+    workload.refresh_from_db()
+    assert (workload.current_deployment_id == row.pk) is current
+    assert workload.failed_versions.filter(version=row.version).exists() is remembered
+    [(_, figures)] = measured([workload], days=30, now=timezone.now())
+    assert figures.change_failure_rate == (0 if current else 1)
+    # What was told is no guess: a second end is a contradiction.
+    assert observed(workload, "failed" if current else "completed").status == status
