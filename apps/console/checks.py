@@ -50,6 +50,12 @@ def status_of(row: Endpoint | Database) -> str:
     return CheckStatus(state.status) if state else CheckStatus.UNKNOWN
 
 
+def rank_of(row: Endpoint | Database) -> int:
+    """As `ranked` has it."""
+    status = status_of(row)
+    return 9 if status == OFF else WORST_FIRST.index(CheckStatus(status))
+
+
 def status_badge(row: Endpoint | Database) -> SafeString:
     """Its badge; the mouse shows why."""
     status, state = status_of(row), state_of(row)
@@ -105,6 +111,10 @@ def uptime(ratio: float | None) -> str:
     return "100 %" if ratio == 1 else f"{100 * ratio:.2f} %" if ratio >= 0.9 else share(ratio)
 
 
+def _unbroken(text: str) -> SafeString:
+    return format_html('<span class="whitespace-nowrap">{}</span>', text)
+
+
 def lists(row: Endpoint | Database) -> list[dict[str, Any]]:
     """What the page of a target lists: newest checks, hours, alerts. Three queries."""
     return [_checks(row), _hours(row), _alerts(row)]
@@ -122,7 +132,7 @@ def _checks(row: Endpoint | Database) -> dict[str, Any]:
         "rows": [
             {
                 "cells": (
-                    f"{check.at:%Y-%m-%d %H:%M:%S}",
+                    _unbroken(f"{check.at:%Y-%m-%d %H:%M:%S}"),
                     badge(check.status, COLOURS[CheckStatus(check.status)]),
                     (check.http_status if isinstance(row, Endpoint) else check.get_connection_status_display()) or "-",
                     milliseconds(check.response_time_ms),
@@ -144,7 +154,7 @@ def _hours(row: Endpoint | Database) -> dict[str, Any]:
         "rows": [
             {
                 "cells": (
-                    f"{hour.hour:%Y-%m-%d %H}:00 to {hour.hour + HOUR:%H}:00",
+                    _unbroken(f"{hour.hour:%Y-%m-%d %H}:00 to {hour.hour + HOUR:%H}:00"),
                     hour.checks,
                     uptime(hour.uptime),
                     hour.down or "-",

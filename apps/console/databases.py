@@ -94,7 +94,7 @@ def _facts(row: Database) -> tuple[tuple[str, Any], ...]:
     )
     if state is None or state.last_tested is None:
         return (("Looked at", asked if row.watch else "no"),)
-    day = histories.uptimes([row], SubjectKind.DATABASE, histories.DAY).get(row.pk)
+    day = histories.uptimes([row], SubjectKind.DATABASE, now).get(row.pk)
     used, most = state.connection_pool_size, state.connections_max
     return (
         ("Connection", state.get_connection_status_display() or "-"),

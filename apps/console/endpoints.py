@@ -92,7 +92,7 @@ class UptimeChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows = list(self.result_list)
-        found = histories.uptimes(rows, SubjectKind.ENDPOINT, histories.DAY)
+        found = histories.uptimes(rows, SubjectKind.ENDPOINT, timezone.now())
         for row in rows:
             row.uptime = found.get(row.pk)
         self.result_list = rows
@@ -239,7 +239,7 @@ def _page(request: HttpRequest, row: Endpoint) -> dict[str, Any]:
     """The page of an endpoint."""
     now = timezone.now()
     state = checks.state_of(row)
-    day = histories.uptimes([row], SubjectKind.ENDPOINT, histories.DAY).get(row.pk)
+    day = histories.uptimes([row], SubjectKind.ENDPOINT, now).get(row.pk)
     charts, quarter = histories.charts(row, now)
     return {
         "badges": checks.status_badge(row),

@@ -3,12 +3,12 @@
 Beside it, on the same axis, what else happened there: deployments, notes, maintenance windows.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet, Sum
-from django.utils import timezone
+from django.db.models import Count, Max, QuerySet, Sum
 
 from apps.alerts import windows
 from apps.console.models import Note
@@ -17,7 +17,7 @@ from apps.core.charts import BAD, GOOD, UNKNOWN, WARNING, Axis, Chart, Moment, P
 from apps.core.display import moment, page_of
 from apps.deployments.models import Deployment
 from apps.health.choices import CheckStatus, SubjectKind
-from apps.health.models import DatabaseCheck, EndpointCheck, HealthHourly
+from apps.health.models import DatabaseCheck, EndpointCheck, HealthHourly, RolledHour
 from apps.health.series import Series, last_90_days
 from apps.inventory.models import Database, Endpoint, Service
 
@@ -118,16 +118,24 @@ def subject_of(row: Endpoint | Database) -> str:
     return f"endpoint:{row.pk}" if isinstance(row, Endpoint) else f"database:{row.name}"
 
 
-def uptimes(rows: Iterable[Endpoint | Database], kind: SubjectKind, length: timedelta) -> dict[int, float]:
-    """The share of checks that went well, of each of these that has any, by primary key. One query.
+def uptimes(rows: Iterable[Endpoint | Database], kind: SubjectKind, now: datetime) -> dict[int, float]:
+    """The share of the checks of 24 hours that went well, of each of these that has any, by primary key.
 
-    It ends with the last hour that has been summed up.
+    Hours that have been summed up, and the raw checks since then: three queries.
     """
-    subjects = [str(row.pk) for row in rows]
-    found = (
-        HealthHourly.objects.filter(kind=kind, subject__in=subjects, hour__gt=timezone.now() - length - HOUR)
-        .order_by()
-        .values("subject")
-        .annotate(good=Sum("healthy") + Sum("degraded"), bad=Sum("down"))
-    )
-    return {int(row["subject"]): row["good"] / (row["good"] + row["bad"]) for row in found if row["good"] + row["bad"]}
+    keys = [row.pk for row in rows]
+    last = RolledHour.objects.filter(kind=kind, hour__gte=now - DAY).aggregate(Max("hour"))["hour__max"]
+    edge = last + HOUR if last else now - DAY
+    good: dict[int, int] = defaultdict(int)
+    bad: dict[int, int] = defaultdict(int)
+    hours = HealthHourly.objects.filter(kind=kind, subject__in=map(str, keys), hour__gte=now - DAY, hour__lt=edge)
+    summed = hours.order_by().values_list("subject").annotate(Sum("healthy"), Sum("degraded"), Sum("down"))
+    for subject, healthy, degraded, down in summed:
+        good[int(subject)] += healthy + degraded
+        bad[int(subject)] += down
+    model, column = (EndpointCheck, "endpoint") if kind == SubjectKind.ENDPOINT else (DatabaseCheck, "database")
+    raw = model.objects.filter(**{f"{column}__in": keys}, at__gte=edge, at__lte=now).order_by()
+    for key, status, count in raw.values_list(f"{column}_id", "status").annotate(Count("pk")):
+        if status != CheckStatus.UNKNOWN:
+            (bad if status == CheckStatus.FAILED else good)[key] += count
+    return {key: good[key] / (good[key] + bad[key]) for key in keys if good[key] + bad[key]}
