@@ -235,13 +235,16 @@ class Route(models.Model):
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self, now: datetime) -> Self:
-        """Those whose time has come, and those whose time no clock can have meant: it was set back since."""
-        meant = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + sending.LONGEST_RETRY)
-        return self.filter(meant, status=DeliveryStatus.QUEUED)
+        """Those whose time has come, and those whose time is farther than any can be: the clock was set back since."""
+        come = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + 2 * sending.LONGEST_RETRY)
+        return self.filter(come, status=DeliveryStatus.QUEUED)
 
     def expired(self, now: datetime) -> Self:
-        """Being sent, but for longer than sending takes: its worker is gone. The same for a clock that was set back."""
-        gone = Q(lease_until__lt=now) | Q(lease_until__gt=now + sending.LEASE)
+        """Being sent, but for longer than sending takes: its worker is gone. The same for a clock that was set back.
+
+        Twice the lease, for another process may have looked at its clock a moment later than this one.
+        """
+        gone = Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * sending.LEASE)
         return self.filter(gone, status=DeliveryStatus.SENDING)
 
 

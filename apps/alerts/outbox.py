@@ -24,6 +24,7 @@ def record(events: Sequence[AlertEvent]) -> None:
     if not routes:
         return
     know = _know([event.alert for event in told if event.kind == EventKind.CLOSED])
+    _learn_keys(told)
     notices = [
         Notice(route=route, event=event, at=event.at)
         for event in told
@@ -43,6 +44,18 @@ def gather(*, seconds: float = 0) -> None:
 def line(alert: Alert, kind: EventKind, text: str, *, at: datetime, by: str = "Pulsewatch") -> AlertEvent:
     """One line of an alert's timeline; not stored yet."""
     return AlertEvent(alert=alert, kind=kind, severity=alert.severity, text=text, at=at, by=by)
+
+
+def _learn_keys(events: Sequence[AlertEvent]) -> None:
+    """MySQL does not say which keys a statement for many rows has given them, so they are asked for."""
+    if all(event.pk for event in events):
+        return
+    stored = AlertEvent.objects.filter(
+        alert__in={event.alert_id for event in events}, at__in={event.at for event in events}
+    )
+    keys = {(alert, kind): key for alert, kind, key in stored.order_by("pk").values_list("alert", "kind", "pk")}
+    for event in events:
+        event.pk = keys[event.alert_id, event.kind]
 
 
 def _know(alerts: Iterable[Alert]) -> set[tuple[str, int]]:
