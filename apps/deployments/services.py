@@ -173,16 +173,18 @@ def begin(*, deployment: Deployment, actor: audit.Actor, override_reason: str = 
 def finish(*, deployment: Deployment, actor: audit.Actor, **facts: Any) -> Deployment:
     """CI has brought the version out: start the gate. The deployment stays in progress until the gate's verdict.
 
-    Asked again while the gate runs it changes nothing. Raises Conflict when the deployment is queued or has ended.
+    Asked again while the gate runs it only keeps the facts. Raises Conflict when the deployment is queued or has ended.
     """
     with transaction.atomic():
         row = records.locked(deployment)
         now = timezone.now()
         _only_deployments(row)
         transitions.check_move(row.kind, row.status, DeploymentStatus.COMPLETED)
+        told = _take_facts(row, facts)
         if Gate.objects.filter(pk=row.pk).exists():
+            if told:
+                records.audit_entry(row, "facts", actor, after=facts)
             return row
-        _take_facts(row, facts)
         Gate.objects.create(
             deployment=row,
             started_at=now,
@@ -240,11 +242,15 @@ def report(*, deployment: Deployment, status: str, actor: audit.Actor, error_mes
            override_reason: str = "", **facts: Any) -> Deployment:  # fmt: skip
     """Move a deployment to the status a client reports, by the verb that stands for it. `facts` as in REPORTABLE.
 
-    What it is already may be said again, as a client does that has missed the answer; that changes nothing.
+    What it is already may be said again, as a client does that has missed the answer. While it is open the facts given
+    with it are kept; else nothing changes.
     """
     wanted = transitions.status_of(status)
-    if (now_it_is := Deployment.objects.get(pk=deployment.pk)).status == wanted:
-        return now_it_is
+    with transaction.atomic():
+        if (now_it_is := records.locked(deployment)).status == wanted:
+            if now_it_is.is_open and _take_facts(now_it_is, facts):
+                records.audit_entry(now_it_is, "facts", actor, after=facts)
+            return now_it_is
     if wanted == DeploymentStatus.IN_PROGRESS:
         return begin(deployment=deployment, actor=actor, override_reason=override_reason, **facts)
     if wanted == DeploymentStatus.COMPLETED:
@@ -338,15 +344,19 @@ _GIVEN = (
 )
 
 
-def _take_facts(row: Deployment, facts: Mapping[str, Any]) -> None:
+def _take_facts(row: Deployment, facts: Mapping[str, Any]) -> bool:
+    """Keep what a reporter adds; whether there was anything. Raises Conflict for a rollback, Invalid for a wrong one."""
     given = {name: value for name, value in facts.items() if value is not None}
     if unknown := set(given) - set(REPORTABLE):
         raise TypeError(f"nobody may change {', '.join(sorted(unknown))} of a deployment")
+    if not given:
+        return False
+    _only_deployments(row)
     for name, value in given.items():
         setattr(row, name, value)
-    if given:
-        _validate(row)
-        row.save(update_fields=[*given, "updated_at"])
+    _validate(row)
+    row.save(update_fields=[*given, "updated_at"])
+    return True
 
 
 def _refuse_failed_version(row: Deployment) -> None:

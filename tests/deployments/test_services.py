@@ -353,6 +353,19 @@ def test_facts_come_with_every_move(workload, status, to):
     assert (row.status, row.github_run_id, row.migration_applied) == (to, "4711", True)
 
 
+@pytest.mark.parametrize(("was", "said"), [("queued", "queued"), ("in_progress", "in_progress"), ("gate", "completed")])
+def test_facts_that_come_with_the_same_status_again_are_kept_while_it_is_open(workload, was, said):
+    row = started(workload, status="queued" if was == "queued" else "in_progress")
+    if was == "gate":
+        services.finish(deployment=row, actor=CI)
+
+    services.report(deployment=row, status=said, actor=CI, github_run_id="4711")
+
+    row.refresh_from_db()
+    assert (row.is_open, row.github_run_id) == (True, "4711")
+    assert AuditEntry.objects.filter(action="deployment.facts", subject=f"deployment:{row.pk}").count() == 1
+
+
 @pytest.mark.engine
 def test_variables_that_differ_by_case_are_two(workload):
     reports = [Report("http_proxy", value="http://proxy"), Report("HTTP_PROXY", value="http://proxy")]

@@ -279,7 +279,7 @@ def start_deployment(request: ApiRequest, body: DeploymentGiven) -> Status[Any]:
 def change_deployment(request: ApiRequest, deployment_id: Path[Identifier], body: DeploymentChange) -> Status[Any]:
     """Tell what has become of a deployment. `completed` starts the gate: 202, and in_progress until its verdict.
 
-    What it is already may be said again: 200, and nothing changes.
+    What it is already may be said again: 200, and only facts that come with it are kept, while it is open.
     A status it cannot take from where it is: 409, with the `legal` ones.
     """
     row = services.report(
