@@ -141,21 +141,25 @@ _KINDS: dict[str, type[Report] | type[RunEnded] | type[Ignored]] = {
     "ignored": Ignored,
 }
 
+_MOMENTS = ("claimed_at", "committed_at")
+
 
 def _packed(event: Event) -> dict[str, Any]:
     """An event as JSON: all that is kept of a payload of up to 25 MB."""
     kind = next(name for name, made in _KINDS.items() if isinstance(event, made))
     values = asdict(event)
-    if isinstance(claimed := values.get("claimed_at"), datetime):
-        values["claimed_at"] = claimed.isoformat()
+    for name in _MOMENTS:
+        if isinstance(given := values.get(name), datetime):
+            values[name] = given.isoformat()
     return {"kind": kind, **values}
 
 
 def _unpacked(content: Mapping[str, Any]) -> Event:
     made = _KINDS[content["kind"]]
     values = {item.name: content[item.name] for item in fields(made) if item.name in content}
-    if "claimed_at" in values:
-        values["claimed_at"] = moment(values["claimed_at"])
+    for name in _MOMENTS:
+        if name in values:
+            values[name] = moment(values[name])
     if values.get("place"):
         values["place"] = tuple(values["place"])
     return made(**values)

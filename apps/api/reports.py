@@ -1,18 +1,22 @@
 """What a report from outside means here: which workload it is about, and which verb it calls for."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
 
 from apps.api.choices import DeliveryOutcome
 from apps.core.audit import Actor
-from apps.deployments import services
-from apps.deployments.choices import DeploymentStatus
+from apps.deployments import observation, services
+from apps.deployments.choices import DeploymentKind, DeploymentStatus
 from apps.deployments.models import Deployment, Gate
-from apps.deployments.observation import observe
 from apps.deployments.sources.base import COMPLETED, Event, Ignored, Report, RunEnded, environment_of, repository_key
 from apps.inventory.choices import Platform
 from apps.inventory.models import Service, Workload
+
+CLOCKS = timedelta(minutes=1)  # by which our clock and the sender's may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +41,39 @@ def act(event: Event, *, actor: Actor) -> Result:
 
 
 def _end_run(run: RunEnded, actor: Actor) -> Result:
-    """End all that a CI run has started through the API and left open. What was observed has reports of its own."""
+    """End all that a CI run has started through the API and left open. What was observed has reports of its own.
+
+    What a later attempt of the run has started is not this one's to end. Its commit's time is news to all deployments.
+    """
+    services_of_run = _services(run.repository)
+    dated = _date(run, services_of_run)
+    # Who does not say in which attempt it is started before the attempt's end, unless clocks differ.
+    later = Q(github_run_attempt__gt=run.attempt) if run.attempt else Q(pk__in=())
+    if run.claimed_at:
+        later |= Q(github_run_attempt=None, started_at__gt=run.claimed_at + CLOCKS)
     found = Deployment.objects.open().filter(
-        github_run_id=run.run_id, observed=False, workload__service__in=_services(run.repository)
+        github_run_id=run.run_id, observed=False, workload__service__in=services_of_run
     )
-    results = [_end(row, run, actor) for row in found.newest_first()]
+    results = [_end(row, run, actor) for row in found.exclude(later).newest_first()]
+    if not results and dated:
+        return Result(DeliveryOutcome.APPLIED, f"It says when the commit of {dated} deployments was made.")
     if not results:
         return Result(DeliveryOutcome.IGNORED, f"No open deployment was started by run {run.run_id}.")
     ended = [result for result in results if result.outcome == DeliveryOutcome.APPLIED]
     if len(ended) < 2:
         return (ended or results)[0]
     return Result(DeliveryOutcome.APPLIED, f"{run.detail} {len(ended)} deployments were open.", ended[0].deployment_id)
+
+
+def _date(run: RunEnded, services_of_run: list[Service]) -> int:
+    if not run.committed_at or not services_of_run:
+        return 0
+    now = timezone.now()
+    commits = [run.commit_sha[:digits] for digits in range(7, len(run.commit_sha) + 1)]
+    rows = Deployment.objects.filter(
+        service__in=services_of_run, commit_sha__in=commits, kind=DeploymentKind.DEPLOYMENT
+    )
+    return observation.date(rows, run.committed_at, now=now)
 
 
 def _end(row: Deployment, run: RunEnded, actor: Actor) -> Result:
@@ -98,7 +124,7 @@ def _services(repository: str) -> list[Service]:
 def _observe(report: Report, workload: Workload, actor: Actor) -> Result:
     # One report on a workload after the other: they come in bursts, and two about one deployment would both make it.
     Workload.objects.select_for_update().get(pk=workload.pk)
-    row = observe(
+    row = observation.observe(
         workload=workload,
         external_id=report.external_id,
         status=report.status,
@@ -107,6 +133,7 @@ def _observe(report: Report, workload: Workload, actor: Actor) -> Result:
         commit_message=report.commit_message,
         triggered_by=report.triggered_by,
         claimed_at=report.claimed_at,
+        committed_at=report.committed_at,
         github_run_id=report.github_run_id,
         log_url=report.log_url,
         deployment_url=report.deployment_url,

@@ -343,7 +343,12 @@ def _what(row: Deployment) -> dict[str, Any]:
             ("Platform", row.deployment_platform),
             ("Instances", str(row.instances_deployed)),
             ("Migration", row.migration_version or ("applied" if row.migration_applied else "")),
-            ("GitHub run", row.github_run_id),
+            (
+                "GitHub run",
+                f"{row.github_run_id}, attempt {row.github_run_attempt}"
+                if row.github_run_attempt
+                else row.github_run_id,
+            ),
             ("Log", outside(row.deployment_log_url)),
             ("Address", outside(row.deployment_url)),
             ("Override", row.override_reason),

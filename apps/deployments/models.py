@@ -104,6 +104,7 @@ class Deployment(models.Model):
     duration_seconds = models.PositiveIntegerField("duration (s)", null=True)
     open_until = models.DateTimeField(help_text="When it fails if nobody has finished it")
     github_run_id = models.CharField("GitHub run", max_length=64, null=True, blank=True)
+    github_run_attempt = models.PositiveSmallIntegerField("attempt of the run", null=True, blank=True)
     commit_sha = models.CharField("commit", max_length=40)
     commit_message = models.CharField(max_length=transitions.MAX_MESSAGE)
     committed_at = models.DateTimeField(null=True, help_text="When the commit was made; lead time counts from here")

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.core import audit
@@ -34,6 +34,7 @@ def observe(
     commit_message: str = "",
     triggered_by: str = "",
     claimed_at: datetime | None = None,
+    committed_at: datetime | None = None,
     github_run_id: str | None = None,
     log_url: str | None = None,
     deployment_url: str | None = None,
@@ -58,6 +59,7 @@ def observe(
                        external_id=external_id, message=commit_message, by=triggered_by or actor.name)  # fmt: skip
         text = f"{actor.name} reports {status}" + (f": {error_message}" if error_message else "")
         records.step(row, StepKind.REPORTED, text, by=actor.name, at=now, claimed_at=claimed)
+        date(Deployment.objects.filter(pk=row.pk), committed_at, now=now)
         if row.observed:
             _move(row, status, error_message, facts, claimed, now)
         records.audit_entry(row, "observe", actor, after={"status": status, "external_id": external_id})
@@ -85,6 +87,13 @@ def merge(row: Deployment, *, now: datetime) -> None:
     Deployment.objects.filter(pk=row.pk).update(external_id=external_id)
     row.external_id = external_id
     records.step(row, StepKind.REPORTED, f"It had been announced as {twin.pk}.", by=records.AUTOMATIC, at=now)
+
+
+def date(rows: QuerySet[Deployment], committed_at: datetime | None, *, now: datetime) -> int:
+    """Say of deployments for which nobody has said so when their commit was made; of how many it was news."""
+    if committed_at is None:
+        return 0
+    return rows.filter(committed_at=None).update(committed_at=min(committed_at, now))
 
 
 def _known(workload: Workload, external_id: str, commit: str, run_id: str | None, now: datetime) -> Deployment | None:

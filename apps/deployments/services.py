@@ -30,7 +30,7 @@ from apps.inventory.models import DEFAULT_SERVICE, Database, Workload, http_url
 _URLS = ("deployment_log_url", "deployment_url", "health_check_url")
 # What a reporter may still add while a deployment is open.
 REPORTABLE = (
-    *("migration_applied", "migration_version", "instances_deployed", "github_run_id"),
+    *("migration_applied", "migration_version", "instances_deployed", "github_run_id", "github_run_attempt"),
     *("deployment_log_url", "deployment_url", "health_check_url"),
 )
 
@@ -58,6 +58,7 @@ def start_deployment(
     status: str = DeploymentStatus.IN_PROGRESS,
     committed_at: datetime | None = None,
     github_run_id: str | None = None,
+    github_run_attempt: int | None = None,
     migration_applied: bool = False,
     migration_version: str | None = None,
     instances_deployed: int = 1,
@@ -106,6 +107,7 @@ def start_deployment(
         created_at=now,
         open_until=now + timedelta(minutes=workload.deployment_timeout_minutes),
         github_run_id=github_run_id,
+        github_run_attempt=github_run_attempt,
         migration_applied=migration_applied,
         migration_version=migration_version,
         instances_deployed=instances_deployed,
@@ -339,13 +341,20 @@ def _validate(row: Deployment) -> None:
 
 # The columns whose values come from a client.
 _GIVEN = (
-    *("triggered_by", "github_run_id", "migration_applied", "migration_version", "instances_deployed"),
+    *(
+        "triggered_by",
+        "github_run_id",
+        "github_run_attempt",
+        "migration_applied",
+        "migration_version",
+        "instances_deployed",
+    ),
     *("deployment_platform", "domain", *_URLS),
 )
 
 
 def _take_facts(row: Deployment, facts: Mapping[str, Any]) -> bool:
-    """Keep what a reporter adds; whether there was anything. Raises Conflict for a rollback, Invalid for a wrong one."""
+    """Keep what a reporter adds; whether there was any. Raises Conflict for a rollback, Invalid for wrong ones."""
     given = {name: value for name, value in facts.items() if value is not None}
     if unknown := set(given) - set(REPORTABLE):
         raise TypeError(f"nobody may change {', '.join(sorted(unknown))} of a deployment")

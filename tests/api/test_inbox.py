@@ -1,7 +1,7 @@
 """What becomes of deliveries: found their workload, applied once, in any order, and not lost when a process dies."""
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -12,6 +12,7 @@ from apps.core import ids
 from apps.core.audit import Actor
 from apps.deployments import runner as deployments
 from apps.deployments import services
+from apps.deployments.figures import measured
 from apps.deployments.models import Deployment
 from apps.inventory.models import Workload
 from tests.deployments.sources.payloads import DEPLOYMENT, RUN_ENDED, SHA, STATUS, ZEABUR, changed
@@ -164,7 +165,9 @@ def started(workload: Workload, **facts: object) -> Deployment:
 
 
 def ended(conclusion: str) -> WebhookDelivery:
-    return receive(changed(RUN_ENDED, workflow_run__conclusion=conclusion), event="workflow_run")
+    now = datetime.now(UTC).isoformat()
+    run = changed(RUN_ENDED, workflow_run__conclusion=conclusion, workflow_run__updated_at=now)
+    return receive(run, event="workflow_run")
 
 
 @pytest.mark.parametrize("conclusion", ["failure", "cancelled", "timed_out"])
@@ -229,6 +232,40 @@ def test_what_never_began_is_cancelled_with_its_run(shop):
 
     row.refresh_from_db()
     assert row.status == "cancelled"
+
+
+@pytest.mark.parametrize("facts", [{"github_run_attempt": 2}, {}], ids=["told", "by its time"])
+def test_the_late_end_of_the_first_attempt_leaves_the_second_alone(shop, facts):
+    row = started(shop, **facts)
+    first = changed(RUN_ENDED, workflow_run__run_attempt=1, workflow_run__updated_at="2026-10-20T14:33:10Z")
+
+    assert receive(first, event="workflow_run").outcome == "ignored"
+
+    row.refresh_from_db()
+    assert row.status == "in_progress"
+    now = datetime.now(UTC).isoformat()
+    receive(changed(first, workflow_run__run_attempt=2, workflow_run__updated_at=now), event="workflow_run")
+    row.refresh_from_db()
+    assert row.status == "failed"
+
+
+@pytest.mark.parametrize("told_by", ["the run's end", "the deployment's own payload"])
+def test_a_team_with_webhooks_alone_has_a_lead_time(shop, told_by):
+    ended_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+    made = (ended_at - timedelta(minutes=50)).astimezone(timezone(timedelta(hours=2))).isoformat()
+    success = status("success", deployment_status__created_at=ended_at.isoformat())
+    if told_by == "the run's end":
+        receive(success)
+        run = changed(RUN_ENDED, workflow_run__head_commit={"id": SHA, "timestamp": made})
+        assert receive(run, event="workflow_run").outcome == "applied"
+        assert receive(run, event="workflow_run").outcome == "ignored"  # it is no news
+    else:
+        receive(changed(success, deployment__payload={"committed_at": made}))
+
+    row = Deployment.objects.get()
+    assert row.committed_at == ended_at - timedelta(minutes=50)
+    [(_, figures)] = measured([shop], days=30, now=datetime.now(UTC))
+    assert 50 * 60 <= figures.lead_time_seconds <= 60 * 60
 
 
 def test_runs_that_started_nothing_here_are_ignored(shop):

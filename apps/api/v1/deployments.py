@@ -61,6 +61,7 @@ class DeploymentFacts(Given):
     migration_version: str | None = Field(None, max_length=255)
     instances_deployed: int | None = Field(None, ge=0, le=2**31 - 1)
     github_run_id: str | None = Field(None, min_length=1, max_length=64)
+    github_run_attempt: int | None = Field(None, ge=1, le=transitions.MAX_ATTEMPT, description="1 for the first")
     deployment_log_url: Url | None = None
     deployment_url: Url | None = None
     health_check_url: Url | None = None
@@ -137,6 +138,7 @@ class DeploymentShown(Shown):
     completed_at: datetime | None
     duration_seconds: int | None
     github_run_id: str | None
+    github_run_attempt: int | None
     commit_sha: str
     commit_message: str
     build_id: str | None

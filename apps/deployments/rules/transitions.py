@@ -23,6 +23,7 @@ _NEXT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 _PROGRESS: Mapping[str, int] = {QUEUED: 0, IN_PROGRESS: 1, COMPLETED: 2, FAILED: 2, CANCELLED: 2, ROLLED_BACK: 2}
 
 MAX_VERSION = 64  # characters, as a health sample's column has
+MAX_ATTEMPT = 32_767  # of a CI run; GitHub allows fewer
 MAX_MESSAGE = 500  # characters of a commit message that are kept
 # A worker that asks a platform records within this time how it ended, or is dead: all attempts together take 60 s.
 ASKING = timedelta(seconds=90)

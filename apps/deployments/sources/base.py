@@ -49,6 +49,7 @@ class Report:
     commit_message: str = ""
     triggered_by: str = ""
     claimed_at: datetime | None = None  # when the sender says it happened; the order of reports does not rest on it
+    committed_at: datetime | None = None  # when the commit was made
     github_run_id: str | None = None
     log_url: str | None = None
     deployment_url: str | None = None
@@ -65,8 +66,11 @@ class RunEnded:
     run_id: str
     status: str  # completed, failed or cancelled
     detail: str
+    attempt: int | None = None  # 1 for the first; a run that is repeated keeps its id
     claimed_at: datetime | None = None
     log_url: str | None = None
+    commit_sha: str = ""  # what it ran for, with the time it was made
+    committed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

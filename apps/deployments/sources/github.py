@@ -5,8 +5,10 @@ https://docs.github.com/en/webhooks/webhook-events-and-payloads
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from apps.deployments.rules.transitions import MAX_ATTEMPT
 from apps.deployments.sources.base import (
     CANCELLED,
     COMPLETED,
@@ -92,6 +94,7 @@ def _report(payload: Mapping[str, Any], state: str, status: Mapping[str, Any]) -
         or text(run.get("display_title"), MAX_MESSAGE),
         triggered_by=_login(deployment.get("creator")) or _login(payload.get("sender")),
         claimed_at=moment(status.get("created_at")) or moment(deployment.get("created_at")),
+        committed_at=moment(own.get("committed_at")) or _committed(run, sha),
         github_run_id=identifier(run.get("id")) or None,
         log_url=link(status.get("log_url")) or link(status.get("target_url")) or link(run.get("html_url")),
         deployment_url=link(status.get("environment_url")),
@@ -114,10 +117,23 @@ def _run(payload: Mapping[str, Any]) -> Event:
         repository=_repository(payload),
         run_id=number,
         status=status,
+        attempt=_attempt(run.get("run_attempt")),
         detail=f"GitHub's run {number} of {name} has ended: {conclusion.replace('_', ' ')}.",
         claimed_at=moment(run.get("updated_at")),
         log_url=link(run.get("html_url")),
+        commit_sha=(sha := commit(mapping(run.get("head_commit")).get("id"))),
+        committed_at=_committed(run, sha),
     )
+
+
+def _committed(run: Mapping[str, Any], sha: str) -> datetime | None:
+    """When a run's commit was made, if it is this one."""
+    head = mapping(run.get("head_commit"))
+    return moment(head.get("timestamp")) if sha and commit(head.get("id")) == sha else None
+
+
+def _attempt(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_ATTEMPT else None
 
 
 def _repository(payload: Mapping[str, Any]) -> str:
