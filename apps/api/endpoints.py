@@ -71,10 +71,14 @@ class Endpoints(Router):
         answers: dict[int, Any],
         limit: int = bodies.LIMIT,
         types: tuple[str, ...] = bodies.JSON_TYPES,
+        keyed: bool = True,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """A POST, PATCH or DELETE. `limit`: bytes of its body. With `types` other than JSON the view reads `upload`."""
+        """A POST, PATCH or DELETE. `limit`: bytes of its body. With `types` other than JSON the view reads `upload`.
+
+        Not `keyed`: it stores nothing, so sent again it is done again, and no transaction is held while it waits.
+        """
         return self._operation(
-            method, path, scope=scope, answers=answers, faults=WRITE_FAULTS, limit=limit, types=types
+            method, path, scope=scope, answers=answers, faults=WRITE_FAULTS, limit=limit, types=types, keyed=keyed
         )
 
     def _operation(
@@ -88,8 +92,9 @@ class Endpoints(Router):
         limit: int = 0,
         types: tuple[str, ...] = (),
         files: tuple[str, ...] = (),
+        keyed: bool = True,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        described: dict[str, Any] = {"parameters": [_KEY_PARAMETER]} if limit else {}
+        described: dict[str, Any] = {"parameters": [_KEY_PARAMETER]} if limit and keyed else {}
         if files:
             content: dict[str, Any] = {name: {"schema": {}} for name in files}
             described["responses"] = {200: {"description": "A file", "content": content}}
@@ -98,7 +103,7 @@ class Endpoints(Router):
             described["requestBody"] = {"content": content, "required": True}
 
         def register(view: Callable[..., Any]) -> Callable[..., Any]:
-            gate = _Gate(view, scope, limit=limit, types=types)
+            gate = _Gate(view, scope, limit=limit, types=types, keyed=keyed)
             declared = self.api_operation(
                 [method],
                 path,
@@ -116,8 +121,10 @@ class Endpoints(Router):
 class _Gate:
     """Stands before one operation."""
 
-    def __init__(self, view: Callable[..., Any], scope: str, *, limit: int, types: tuple[str, ...]) -> None:
-        self._view, self._scope, self._limit, self._types = view, scope, limit, types
+    def __init__(
+        self, view: Callable[..., Any], scope: str, *, limit: int, types: tuple[str, ...], keyed: bool
+    ) -> None:
+        self._view, self._scope, self._limit, self._types, self._keyed = view, scope, limit, types, keyed
         self._parameters: frozenset[str] = frozenset()
         self._takes_json = False
 
@@ -142,6 +149,8 @@ class _Gate:
                 if not self._limit:
                     return run(request, **path)
                 digest = self._read_body(request)
+                if not self._keyed:
+                    return run(request, **path)
                 return idempotency.once(request, request.token, digest, lambda: run(request, **path))
             except Exception as error:  # The last stop: whatever it is, a program is told so in the one shape.
                 return refusals.answer(error)

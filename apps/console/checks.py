@@ -3,16 +3,23 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Case, IntegerField, QuerySet, Value, When
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apps.alerts.models import Alert
 from apps.console.histories import HOUR, checks_of, hours_of, kind_of, subject_of
+from apps.core.audit import Actor
+from apps.core.confirm import require
 from apps.core.display import badge, moment, page_of, share, span
+from apps.core.errors import PulsewatchError
+from apps.core.pages import buttons
 from apps.health.choices import CheckStatus
 from apps.health.models import DatabaseState, EndpointState
+from apps.health.trial import Trial, try_database, try_endpoint
 from apps.inventory.models import Database, Endpoint
 
 RECENT = 20  # checks, hours and alerts listed on a page
@@ -115,6 +122,12 @@ def _unbroken(text: str) -> SafeString:
     return format_html('<span class="whitespace-nowrap">{}</span>', text)
 
 
+def try_button(request: HttpRequest, row: Endpoint | Database) -> list[dict[str, Any]]:
+    """The button of `try_now`."""
+    permission = f"inventory.change_{row._meta.model_name}"
+    return [{**found, "post": True} for found in buttons(request, row, ("Check now", "try", permission, "", True))]
+
+
 def lists(row: Endpoint | Database) -> list[dict[str, Any]]:
     """What the page of a target lists: newest checks, hours, alerts. Three queries."""
     return [_checks(row), _hours(row), _alerts(row)]
@@ -190,6 +203,35 @@ def _alerts(row: Endpoint | Database) -> dict[str, Any]:
         ],
         "empty": "None.",
     }
+
+
+def try_now(page: Any, request: HttpRequest, row: Endpoint | Database) -> HttpResponse:
+    """Look at it at once, and show on its page what came of it. A POST, for it asks the world."""
+    kind = row._meta.model_name
+    require(request, f"inventory.change_{kind}")
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    actor = Actor.person(request.user)
+    try:
+        found = (
+            try_endpoint(endpoint=row, actor=actor)
+            if isinstance(row, Endpoint)
+            else try_database(database=row, actor=actor)
+        )
+    except PulsewatchError as error:
+        messages.error(request, str(error))
+    else:
+        level = messages.success if found.status == CheckStatus.HEALTHY else messages.warning
+        level(request, f"Checked now, and not stored: {told(found)}.")
+    return HttpResponseRedirect(page_of(row))
+
+
+def told(found: Trial) -> str:
+    """What a check at once showed, in a line."""
+    what = f"HTTP {found.http_status}" if found.http_status else found.connection_status or ""
+    facts = [CheckStatus(found.status).label.lower(), found.reason, what]
+    facts.append(milliseconds(found.response_ms) if found.response_ms is not None else "")
+    return ", ".join(filter(None, facts))
 
 
 def attention(row: Endpoint | Database, now: datetime) -> dict[str, Any]:

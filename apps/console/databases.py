@@ -44,7 +44,11 @@ class DatabaseAdmin(backups.DatabaseAdmin):
 
     list_display = ("name", "state", "standing", "newest", "drilled", "upcoming", "environment", "where")
     list_select_related = ("plan", "health")
-    views = {**backups.DatabaseAdmin.views, "watch": lambda page, request, row: watch(page, request, row)}
+    views = {
+        **backups.DatabaseAdmin.views,
+        "try": checks.try_now,
+        "watch": lambda page, request, row: watch(page, request, row),
+    }
     detail = staticmethod(lambda request, row: _page(request, row))
     detail_template = "console/database.html"
     page_related = ("plan", "service", "health")
@@ -80,7 +84,9 @@ def _page(request: HttpRequest, row: Database) -> dict[str, Any]:
     return {
         **found,
         "health": {"badge": checks.status_badge(row), "verdict": checks.verdict(row, now)},
-        "actions": found["actions"] + buttons(request, row, ("Watch", "watch", "inventory.change_database", "", True)),
+        "actions": found["actions"]
+        + checks.try_button(request, row)
+        + buttons(request, row, ("Watch", "watch", "inventory.change_database", "", True)),
         "charts": histories.charts(row, now)[0] if row.watch or checks.looked_at(row) else [],
         "sections": ({"heading": "How it answers", "facts": _facts(row)}, *found["sections"]),
         "lists": [*found["lists"], *checks.lists(row)],

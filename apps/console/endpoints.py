@@ -129,7 +129,7 @@ class EndpointAdmin(DetailAdmin, WritingAdmin):
     page_related = ("workload__service", "health")
 
     detail = staticmethod(lambda request, row: _page(request, row))
-    views = {"edit": lambda page, request, row: page.edit(request, row)}
+    views = {"edit": lambda page, request, row: page.edit(request, row), "try": checks.try_now}
 
     def edit(self, request: HttpRequest, row: Endpoint) -> HttpResponse:
         """The form; its page is the one that shows how the endpoint fares."""
@@ -245,7 +245,8 @@ def _page(request: HttpRequest, row: Endpoint) -> dict[str, Any]:
         "badges": checks.status_badge(row),
         "lead": checks.verdict(row, now),
         "progress": None,
-        "actions": buttons(request, row, ("Change", "edit", "inventory.change_endpoint", "", True)),
+        "actions": checks.try_button(request, row)
+        + buttons(request, row, ("Change", "edit", "inventory.change_endpoint", "", True)),
         "charts": charts,
         "sections": (
             {

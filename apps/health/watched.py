@@ -97,6 +97,13 @@ def _asked(pk: int, base: str, path: str, method: str, expected: Expectation, re
     )
 
 
+def endpoint_target(row: Endpoint) -> endpoints.Target:
+    """How one endpoint is asked. Raises PulsewatchError or ValueError when it cannot be."""
+    expected = Expectation(read_statuses(row.expected_status), row.slow_ms)
+    rest = [getattr(row, name) for name in _ENDPOINT_COLUMNS[_ENDPOINT_COLUMNS.index("body_contains") :]]
+    return _asked(row.pk, row.workload.base_url, row.endpoint_path, row.http_method, expected, rest)
+
+
 def _databases(shard: int, shards: int) -> Iterator[Watched]:
     columns = ("status", "since", "last_tested", "consecutive_failures")
     states = {row[0]: row[1:] for row in DatabaseState.objects.values_list("pk", *columns)}

@@ -170,3 +170,11 @@ def test_the_watch_over_a_database_is_changed_and_its_address_is_not(api):
         in errors_of(api.send("PATCH", "/databases/shop", {"interval_seconds": 1}))["interval_seconds"]
     )
     problem_of(api.send("PATCH", "/databases/nobody", {"watch": False}), 404)
+
+
+def test_an_endpoint_that_cannot_be_asked_now_says_why(api):
+    homeless = EndpointFactory(workload=WorkloadFactory(base_url=""))
+
+    assert "no base URL" in problem_of(api.post(f"/endpoints/{homeless.pk}/check", None), 409)["detail"]
+    DatabaseFactory(name="shop")  # its URL was sealed with no key of ours
+    assert "another BACKUP_KEYSET" in problem_of(api.post("/databases/shop/check", None), 422)["detail"]

@@ -19,7 +19,9 @@ from schemathesis.specs.openapi.checks import (
 
 from apps.alerts.models import MaintenanceWindow
 from apps.alerts.services import Firing, settle
+from apps.core import vault
 from apps.health.models import DatabaseCheck, EndpointCheck
+from apps.inventory.models import Workload
 from pulsewatch.wsgi import application
 from tests.factories import (
     AlertFactory,
@@ -118,19 +120,23 @@ def test_every_operation_is_seen_to_succeed(api):
     assert len(does("GET", "/instances", active="true")["items"]) == 2
     assert does("DELETE", "/instances/{instance_id}", given={"instance_id": instance["id"]})["active"] is False
 
-    endpoint = does("POST", "/endpoints", {"environment": "production", "path": "/api", "headers": {"X-Key": "abc"}})
+    endpoint = does("POST", "/endpoints", {"environment": "production", "path": "/api"})
     one, path = {"endpoint_id": endpoint["id"]}, "/endpoints/{endpoint_id}"
     EndpointCheck.objects.create(endpoint_id=endpoint["id"], at=now, status="failed", error="refused the connection")
     assert does("PATCH", path, {"slow_ms": 300}, given=one)["slow_ms"] == 300
-    assert does("GET", path, given=one)["has_headers"]
+    assert does("GET", path, given=one)["has_headers"] is False
     assert does("GET", "/endpoints", status="unknown", front_end="false")["items"][0]["id"] == endpoint["id"]
     assert does("GET", f"{path}/checks", given=one, since=now)["items"][0]["status"] == "failed"
     assert does("GET", f"{path}/hours", given=one)["items"] == []
+    Workload.objects.update(base_url="http://127.0.0.1:9")
+    assert does("POST", f"{path}/check", given=one)["status"] == "failed"
     text = does("GET", "/endpoints/export", plain=True, format="csv")
     assert does("POST", "/endpoints/import", text, kind="text/csv", dry_run="true")["unchanged"] == 1
-    assert does("DELETE", path, given=one) | {"updated_at": 0} == endpoint | {"slow_ms": 300, "updated_at": 0}
+    assert does("DELETE", path, given=one)["id"] == endpoint["id"]
 
-    database = DatabaseFactory()
+    url = vault.seal("sqlite:////nowhere/shop.db", purpose="database:shop:url")
+    database = DatabaseFactory(name="shop", url_sealed=url)
+    assert does("POST", "/databases/{name}/check", given={"name": "shop"})["connection_status"] == "error"
     one = {"name": database.name}
     DatabaseCheck.objects.create(database=database, at=now, status="healthy", connection_status="connected")
     assert does("PATCH", "/databases/{name}", {"interval_seconds": 30}, given=one)["interval_seconds"] == 30

@@ -111,6 +111,8 @@ def test_an_endpoint_is_added_after_its_fault_was_explained_and_its_page_shows_t
     page.get_by_label("Expected status").fill("200-299")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("Nobody has looked at it yet")).to_be_visible()
+    page.get_by_role("button", name="Check now").click()
+    expect(page.get_by_text("Checked now, and not stored: healthy, HTTP 200")).to_be_visible()
     picture(page, "endpoint-new")
 
     page.get_by_role("link", name="Endpoints", exact=True).first.click()

@@ -15,6 +15,7 @@ from apps.api.schemas import EnvironmentName, Filters, Given, Page, Shown, Slug,
 from apps.api.v1.endpoints import CheckFilters, Count, HistoryFilters, HourShown, Seconds, hours
 from apps.core.choices import Environment
 from apps.core.errors import Invalid
+from apps.health import trial
 from apps.health.choices import CheckStatus, ConnectionStatus, QueryStatus, SubjectKind
 from apps.health.models import DatabaseCheck
 from apps.inventory import targets
@@ -91,6 +92,18 @@ class DatabaseCheckShown(Shown):
     error: str
 
 
+class DatabaseTrialShown(Shown):
+    """What one look at once showed; nothing of it is stored."""
+
+    status: words(CheckStatus)
+    reason: str = Field(description="Why it is not healthy")
+    response_ms: float | None
+    connection_status: words(ConnectionStatus) | None
+    query_status: words(QueryStatus)
+    connections: int | None
+    connections_max: int | None
+
+
 class DatabaseFilters(Filters):
     service: Slug | None = None
     environment: EnvironmentName | None = None
@@ -132,6 +145,14 @@ def change_database(request: ApiRequest, name: Path[Name], body: DatabaseChange)
     row = _database(name)
     targets.change_watch(database=row, actor=actor(request), **told)
     return _shown(_database(name))
+
+
+@router.write(
+    "POST", "/databases/{name}/check", scope=Scope.HEALTH_WRITE, answers={200: DatabaseTrialShown}, keyed=False
+)
+def check_database(request: ApiRequest, name: Path[Name]) -> Any:
+    """Connect now, for at most 15 s, and tell what came of it. Its state and history stay as they are."""
+    return trial.try_database(database=_database(name), actor=actor(request))
 
 
 @router.read("/databases/{name}/checks", scope=Scope.HEALTH_READ, answer=Page[DatabaseCheckShown])

@@ -16,6 +16,7 @@ from apps.api.refusals import NotFound
 from apps.api.schemas import EnvironmentName, Filters, Given, Moment, Page, Shown, Slug, words
 from apps.core.choices import Environment
 from apps.core.errors import Invalid
+from apps.health import trial
 from apps.health.choices import CheckStatus, SubjectKind
 from apps.health.models import EndpointCheck, HealthHourly
 from apps.inventory import exchange, targets
@@ -129,6 +130,16 @@ class EndpointCheckShown(Shown):
     response_time_ms: float | None
     http_status: int | None
     error: str
+
+
+class EndpointTrialShown(Shown):
+    """What one check at once showed; nothing of it is stored."""
+
+    status: words(CheckStatus)
+    reason: str = Field(description="Why it is not healthy")
+    response_ms: float | None
+    http_status: int | None
+    certificate_expires_at: datetime | None
 
 
 class HourShown(Shown):
@@ -258,6 +269,18 @@ def remove_endpoint(request: ApiRequest, endpoint_id: Path[RowId]) -> Any:
     shown = _shown(row)
     targets.remove_endpoint(endpoint=row, actor=actor(request))
     return shown
+
+
+@router.write(
+    "POST",
+    "/endpoints/{endpoint_id}/check",
+    scope=Scope.HEALTH_WRITE,
+    answers={200: EndpointTrialShown},
+    keyed=False,
+)
+def check_endpoint(request: ApiRequest, endpoint_id: Path[RowId]) -> Any:
+    """Ask it now, for at most 15 s, and tell what came back. Its state and history stay as they are."""
+    return trial.try_endpoint(endpoint=_endpoint(endpoint_id), actor=actor(request))
 
 
 @router.read("/endpoints/{endpoint_id}/checks", scope=Scope.HEALTH_READ, answer=Page[EndpointCheckShown])

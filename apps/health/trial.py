@@ -1,0 +1,87 @@
+"""One check at once, for whoever waits for its answer. Nothing of it is stored, and nothing follows from it."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.conf import settings
+
+from apps.core import audit
+from apps.core.errors import Conflict, Invalid
+from apps.core.reach import places_of
+from apps.health import watched
+from apps.health.probers.database import Looker
+from apps.health.probers.database import Target as DatabaseTarget
+from apps.health.probers.endpoint import Asker
+from apps.health.probers.endpoint import Target as EndpointTarget
+from apps.health.rules.checks import Answer, Look, judge_answer, judge_look
+from apps.inventory.models import Database, Endpoint
+from apps.inventory.runner import address_of
+from apps.inventory.services import subject
+
+PATIENCE = 15.0  # seconds at most: somebody sits before the page, and a thread of the web server waits with him
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of it. Times in ms; None: not measured."""
+
+    status: str
+    reason: str
+    response_ms: float | None = None
+    http_status: int | None = None
+    certificate_expires_at: datetime | None = None
+    connection_status: str | None = None
+    query_status: str | None = None
+    connections: int | None = None
+    connections_max: int | None = None
+
+
+def try_endpoint(*, endpoint: Endpoint, actor: audit.Actor) -> Trial:
+    """Ask an endpoint as the prober does. Raises Conflict when it has no address, Invalid when it cannot be asked."""
+    if not endpoint.url:
+        raise Conflict(f"{endpoint.workload} has no base URL, so there is nothing to ask: enter it first.")
+    try:
+        target = watched.endpoint_target(endpoint)
+    except ValueError as error:
+        raise Invalid(f"It cannot be asked: {error}") from error
+    audit.record(actor=actor, action="endpoint.try", subject=subject(endpoint))
+    answer = asyncio.run(_ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)))
+    verdict = judge_answer(answer, target.expected)
+    return Trial(
+        status=verdict.status,
+        reason=verdict.reason,
+        response_ms=answer.response_ms,
+        http_status=answer.status,
+        certificate_expires_at=answer.expires_at,
+    )
+
+
+def try_database(*, database: Database, actor: audit.Actor) -> Trial:
+    """Connect to a database and ask it something small, as the prober does. Raises Invalid when its URL is unusable."""
+    target = DatabaseTarget(address_of(database), min(database.timeout_seconds, PATIENCE))
+    audit.record(actor=actor, action="database.try", subject=f"database:{database.name}")
+    look, verdict = judge_look(asyncio.run(_look(target)), database.slow_query_ms)
+    return Trial(
+        status=verdict.status,
+        reason=verdict.reason,
+        response_ms=look.took_ms,
+        connection_status=look.connection,
+        query_status=look.query,
+        connections=look.used,
+        connections_max=look.limit,
+    )
+
+
+async def _ask(target: EndpointTarget) -> Answer:
+    always = places_of(settings.SELF_URL)
+    async with Asker(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=always) as asker:
+        return await asker.ask(target)
+
+
+async def _look(target: DatabaseTarget) -> Look:
+    looker = Looker()
+    try:
+        return await looker.look(target)
+    finally:
+        looker.close()
