@@ -93,6 +93,25 @@ def insert(row: Deployment, standings: Sequence[Standing], *, by: Mapping[str, s
     inserts.insert(rows)
 
 
+def responding(row: Deployment, found: Mapping[str, Mapping[str, str]]) -> list[Standing]:
+    """What endpoints say of the item each answers. `found`: by item, why each does not answer as it must, or nothing.
+
+    What CI has reported is replaced by a failure only: it may have looked at more than Pulsewatch watches.
+    """
+    reported = set(row.checklist_items.exclude(by=AUTOMATIC).values_list("key", flat=True))
+    told = []
+    for key, endpoints in found.items():
+        faults = [f"{name} {why}" for name, why in endpoints.items() if why]
+        if faults:
+            more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+            told.append(Standing(key, ItemState.FAILED, "; ".join(faults[:SHOWN]) + more))
+        elif endpoints and key not in reported:
+            told.append(
+                Standing(key, ItemState.PASSED, f"{len(endpoints)} answered as expected since it was brought out")
+            )
+    return told
+
+
 def standings(row: Deployment) -> list[Standing]:
     """Where every item of a deployment stands; items without a row are open."""
     stored = {item.key: item for item in row.checklist_items.all()}

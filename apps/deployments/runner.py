@@ -23,9 +23,11 @@ from apps.deployments.models import OPEN, Deployment, Gate
 from apps.deployments.rules import checklist
 from apps.deployments.rules import gate as rules
 from apps.health import runner as health
+from apps.health.choices import CheckStatus
 from apps.health.models import HealthCheck
 from apps.health.probers.instance import Target, observe_all
-from apps.inventory.models import Instance, Workload
+from apps.health.trial import ask_all
+from apps.inventory.models import Endpoint, Instance, Workload
 from apps.inventory.platforms.base import ROLLBACK, PlatformError, Release
 from apps.inventory.runner import platform_of
 
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLES_SHOWN = 200  # of a gate's samples kept as evidence
 BATCH = 500  # rows archived or ended at once
+ENDPOINTS, ENDPOINT_SECONDS = 50, 5.0  # of a workload that a look asks about, and how long one may take to answer
 ASKED_AT_MOST = 3  # times a platform is asked for one rollback, when workers die over it
 
 
@@ -47,7 +50,7 @@ def look(deployment_id: str, *, now: datetime) -> Gate | None:
         return None
     row = gate.deployment
     _sample(row.workload, now)
-    faults = _faults(row, now)
+    faults = _faults(row, gate, now)
     verdict = _judge(gate, row, faults, now)
     if verdict.verdict:
         _decide(gate, row, verdict, now)
@@ -63,12 +66,13 @@ def _sample(workload: Workload, now: datetime) -> None:
         health.look_at(found, now, now=now)
 
 
-def _faults(row: Deployment, now: datetime) -> list[str]:
+def _faults(row: Deployment, gate: Gate, now: datetime) -> list[str]:
     """What is wrong beside the samples; the findings go onto the checklist."""
     found = []
     if row.workload.base_url:
         found.append(_accessible(row.workload))
     found += _database_connected(row, now)
+    found += checks.responding(row, _endpoints(row.workload, gate.started_at))
     checks.store(row, found, by=records.AUTOMATIC, at=now)
     stored = [standing for standing in checks.standings(row) if standing.key != "health_passing"]
     return list(checklist.blockers(stored, phase=checklist.AFTER))
@@ -97,6 +101,30 @@ def _database_connected(row: Deployment, now: datetime) -> list[checklist.Standi
         detail = f"{', '.join(lost[: checks.SHOWN])} cannot reach the database"
         return [checklist.Standing("database_connected", ItemState.FAILED, detail)]
     return [checklist.Standing("database_connected", ItemState.PASSED, f"{len(said)} instances connected")]
+
+
+def _endpoints(workload: Workload, since: datetime) -> dict[str, dict[str, str]]:
+    """By item of the checklist: what is wrong with each endpoint since then, an empty text for one that is well.
+
+    What the prober has asked since then is known; the others are asked at once. One that tells nothing, for the fault
+    is Pulsewatch's own, is left out.
+    """
+    rows = list(Endpoint.objects.watched().filter(workload=workload).select_related("workload", "health")[:ENDPOINTS])
+    known = {
+        row.pk: row.health for row in rows if hasattr(row, "health") and (row.health.last_checked or since) > since
+    }
+    asked = ask_all([row for row in rows if row.pk not in known], patience=ENDPOINT_SECONDS)
+    found: dict[str, dict[str, str]] = {"api_responding": {}, "front_end_loading": {}}
+    for row in rows:
+        if state := known.get(row.pk):
+            failing, why = bool(state.consecutive_failures), state.error_message
+        else:
+            failing, why = asked[row.pk].status == CheckStatus.FAILED, asked[row.pk].reason
+            if asked[row.pk].status == CheckStatus.UNKNOWN:
+                continue
+        item = "front_end_loading" if row.front_end else "api_responding"
+        found[item][row.name] = (why or "fails") if failing else ""
+    return found
 
 
 def _judge(gate: Gate, row: Deployment, faults: Sequence[str], now: datetime) -> rules.Verdict:

@@ -1,20 +1,21 @@
-"""One check at once, for whoever waits for its answer. Nothing of it is stored, and nothing follows from it."""
+"""Checks at once, for whoever waits for their answers. Nothing of them is stored with the checks of the prober."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
 
 from apps.core import audit
-from apps.core.errors import Conflict, Invalid
+from apps.core.errors import Conflict, Invalid, PulsewatchError
 from apps.core.reach import places_of
 from apps.health import watched
 from apps.health.probers.database import Looker
 from apps.health.probers.database import Target as DatabaseTarget
 from apps.health.probers.endpoint import Asker
 from apps.health.probers.endpoint import Target as EndpointTarget
-from apps.health.rules.checks import Answer, Look, judge_answer, judge_look
+from apps.health.rules.checks import UNKNOWN, Answer, Look, Verdict, judge_answer, judge_look
 from apps.inventory.models import Database, Endpoint
 from apps.inventory.runner import address_of
 from apps.inventory.services import subject
@@ -46,7 +47,7 @@ def try_endpoint(*, endpoint: Endpoint, actor: audit.Actor) -> Trial:
     except ValueError as error:
         raise Invalid(f"It cannot be asked: {error}") from error
     audit.record(actor=actor, action="endpoint.try", subject=subject(endpoint))
-    answer = asyncio.run(_ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)))
+    [answer] = asyncio.run(_ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)))
     verdict = judge_answer(answer, target.expected)
     return Trial(
         status=verdict.status,
@@ -55,6 +56,23 @@ def try_endpoint(*, endpoint: Endpoint, actor: audit.Actor) -> Trial:
         http_status=answer.status,
         certificate_expires_at=answer.expires_at,
     )
+
+
+def ask_all(endpoints: Sequence[Endpoint], *, patience: float) -> dict[int, Verdict]:
+    """Ask several endpoints at the same time, each for at most so many seconds; the verdict on each by primary key."""
+    found: dict[int, Verdict] = {}
+    wanted: dict[int, EndpointTarget] = {}
+    for row in endpoints:
+        try:
+            target = watched.endpoint_target(row)
+        except (PulsewatchError, ValueError) as error:
+            found[row.pk] = Verdict(UNKNOWN, str(error))
+        else:
+            wanted[row.pk] = replace(target, timeout=min(target.timeout, patience), keep_alive=False)
+    answers = asyncio.run(_ask(*wanted.values())) if wanted else []
+    for (pk, target), answer in zip(wanted.items(), answers, strict=True):
+        found[pk] = judge_answer(answer, target.expected)
+    return found
 
 
 def try_database(*, database: Database, actor: audit.Actor) -> Trial:
@@ -73,10 +91,10 @@ def try_database(*, database: Database, actor: audit.Actor) -> Trial:
     )
 
 
-async def _ask(target: EndpointTarget) -> Answer:
+async def _ask(*asked: EndpointTarget) -> list[Answer]:
     always = places_of(settings.SELF_URL)
     async with Asker(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=always) as asker:
-        return await asker.ask(target)
+        return await asyncio.gather(*map(asker.ask, asked))
 
 
 async def _look(target: DatabaseTarget) -> Look:
