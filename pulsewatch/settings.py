@@ -229,6 +229,8 @@ if not env.given("ALLOWED_HOSTS") and bracketed(reachable(HOST)) not in ALLOWED_
 CORS_ORIGINS = env.origins("CORS_ORIGINS")
 # Requests a minute that each API token may make; 0: any number.
 API_RATE_LIMIT = env.integer("API_RATE_LIMIT", 600, minimum=0, maximum=10_000_000)
+# Hours without news of a build after which it is over.
+BUILD_TIMEOUT_HOURS = env.integer("BUILD_TIMEOUT_HOURS", 6, minimum=1, maximum=720)
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
 if not CONSOLE_URL:
     CONSOLE_URL = CSRF_TRUSTED_ORIGINS[0] if CSRF_TRUSTED_ORIGINS else LOCAL_URL

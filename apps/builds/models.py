@@ -1,5 +1,6 @@
 """Builds, the diagnostics their tools report, and the reports that brought them."""
 
+from datetime import datetime
 from typing import Self
 
 from django.core.validators import MinValueValidator, RegexValidator
@@ -27,6 +28,10 @@ branch_name = RegexValidator(rules.BRANCH, message="Enter a branch as git names 
 class BuildQuerySet(models.QuerySet["Build"]):
     def open(self) -> Self:
         return self.filter(build_status__in=OPEN_BUILD)
+
+    def left(self, before: datetime) -> Self:
+        """Open ones of which nobody has told anything since."""
+        return self.open().filter(created_at__lte=before, updated_at__lte=before)
 
     def deployable(self) -> Self:
         """Those that may be deployed, in their own environment and promoted to others."""

@@ -12,7 +12,8 @@ from hashlib import blake2b
 
 BUILD_FLOW: Mapping[str, frozenset[str]] = {
     "pending": frozenset({"building", "cancelled"}),
-    "building": frozenset({"success", "failed"}),
+    # CI cancels builds that run, too: when a newer commit comes, for instance. Those have not failed.
+    "building": frozenset({"success", "failed", "cancelled"}),
     "success": frozenset(),
     "failed": frozenset(),
     "cancelled": frozenset(),
