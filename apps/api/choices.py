@@ -18,6 +18,8 @@ class Scope(TextChoices):
     HEALTH_WRITE = "health:write"
     INVENTORY_READ = "inventory:read"
     INVENTORY_WRITE = "inventory:write"
+    SCALING_READ = "scaling:read"
+    SCALING_WRITE = "scaling:write"
 
 
 class DeliverySource(TextChoices):

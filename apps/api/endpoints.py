@@ -108,6 +108,7 @@ class Endpoints(Router):
                 [method],
                 path,
                 operation_id=view.__name__,
+                by_alias=True,
                 response={**answers, **dict.fromkeys(sorted(faults), Problem)},
                 auth=access.Bearer(),
                 openapi_extra={**described, "x-scope": scope},

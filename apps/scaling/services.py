@@ -56,6 +56,15 @@ def save_policy(policy: ScalingPolicy, *, actor: audit.Actor) -> ScalingPolicy:
     return policy
 
 
+@transaction.atomic
+def change_policy(*, policy: ScalingPolicy, settings: dict[str, Any], actor: audit.Actor) -> ScalingPolicy:
+    """Change these settings and no others, whatever somebody else changes meanwhile. Raises Invalid."""
+    row = ScalingPolicy.objects.select_for_update().select_related("service").get(pk=policy.pk)
+    for name, value in settings.items():
+        setattr(row, name, value)
+    return save_policy(row, actor=actor)
+
+
 def check(policy: ScalingPolicy) -> None:
     """Raises Invalid with the first wrong field, whether the policy is to be saved or only to be tried."""
     try:

@@ -1,6 +1,6 @@
 """The schema tells the truth: no input makes a 500, every answer is as promised, every operation is seen to work."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import schemathesis
@@ -22,6 +22,7 @@ from apps.alerts.services import Firing, settle
 from apps.core import vault
 from apps.health.models import DatabaseCheck, EndpointCheck
 from apps.inventory.models import Workload
+from apps.scaling.models import ScalingDecision
 from pulsewatch.wsgi import application
 from tests.factories import (
     AlertFactory,
@@ -34,7 +35,10 @@ from tests.factories import (
     InstanceFactory,
     RestoreFactory,
     RouteFactory,
+    ServiceFactory,
+    WorkloadFactory,
 )
+from tests.scaling.conftest import minutes
 
 schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
 TRUTH = [status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -66,6 +70,9 @@ def known(db):
         "alert_id": AlertFactory().pk,
         "route_id": RouteFactory().pk,
         "window_id": MaintenanceWindow.objects.create(name="x", first_day="2026-01-01", start_time="02:00").pk,
+        "policy_id": "policy_production",
+        "service": "app",
+        "environment": "production",
     }
 
 
@@ -209,4 +216,38 @@ def test_every_operation_is_seen_to_succeed(api):
     assert does("POST", f"{path}/rollback", {"reason": "slow"}, given={"deployment_id": row.pk})["version"] == "v2.0.0"
     assert does("GET", "/dora", days=90)["items"]
 
+    _scaling(does)
+
     assert {result.ok().label for result in schema.get_all_operations()} == seen
+
+
+def _scaling(does):
+    """Every operation of scaling."""
+    workload = WorkloadFactory(service=ServiceFactory(slug="shop"), environment="staging", platform="gunicorn")
+    policy = does("POST", "/scaling-policies", {"service": "shop", "environment": "staging", "max_instances": 4})
+    one, path = {"policy_id": policy["id"]}, "/scaling-policies/{policy_id}"
+    assert does("PATCH", path, {"scale_up_threshold": 0.85}, given=one)["scale_up_threshold"] == 0.85
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert does("POST", f"{path}/pause", {"until": until, "reason": "load test"}, given=one)["paused_until"]
+    assert does("POST", f"{path}/resume", given=one)["paused_until"] is None
+    assert does("GET", path, given=one)["max_instances"] == 4
+    assert does("GET", "/scaling-policies", service="shop", enabled="true")["items"][0]["id"] == policy["id"]
+
+    end = datetime.now(UTC).replace(second=0, microsecond=0)
+    minutes(workload, 95, until=end, length=60)
+    tried = does("POST", f"{path}/backtest", {"settings": {"scale_up_threshold": 0.99}, "days": 1}, given=one)
+    assert tried["present"]["actions"][0].keys() == {"at", "action", "from", "to", "reason"}
+    assert tried["first_difference"]["present"]["to"] == 3
+
+    ScalingDecision.objects.create(
+        policy_id=policy["id"], boundary=end, evaluated_at=end, action="hold", rule="within", reason="held: CPU 50 %",
+        instances_before=2, instances_after=2, figures=[{"reported": 2, "cpu": {"up": 50.0}}],
+    )  # fmt: skip
+    assert does("GET", "/scaling-decisions", policy_id=policy["id"], action="hold")["items"][0]["service"] == "shop"
+    event = does(
+        "POST",
+        "/workloads/{service}/{environment}/scale",
+        {"instances": 3, "reason": "sale"},
+        given={"service": "shop", "environment": "staging"},
+    )
+    assert does("GET", "/scaling-events", service="shop", environment="staging")["items"] == [event]

@@ -22,6 +22,7 @@ from apps.api.v1 import (
     health_checks,
     instances,
     maintenance_windows,
+    scaling,
     services,
 )
 from apps.core.problems import CONTENT_TYPE
@@ -54,6 +55,6 @@ api = Api(
 )
 for noun in (
     *(health_checks, services, instances, endpoints, databases, alerts, maintenance_windows, backups, builds),
-    *(deployments, dora),
+    *(deployments, dora, scaling),
 ):
     api.add_router("", noun.router)

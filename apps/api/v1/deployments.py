@@ -12,6 +12,7 @@ from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import Indexes, search
 from apps.api.refusals import NotFound
 from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Name, Page, Shown, Slug, words
+from apps.api.v1.services import place
 from apps.builds.models import Build
 from apps.core import ids
 from apps.core.choices import Environment
@@ -29,7 +30,7 @@ from apps.deployments.choices import (
 )
 from apps.deployments.models import Deployment
 from apps.deployments.rules import checklist, transitions, variables
-from apps.inventory.models import DEFAULT_SERVICE, Service, Workload
+from apps.inventory.models import DEFAULT_SERVICE
 
 router = Endpoints(tags=["Deployments"])
 
@@ -365,7 +366,7 @@ def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> An
         # Identifiers begin with the second in which their deployment began, and every index ends with them.
         "id__gte": given.since and ids.timestamped("deploy", given.since),
         "id__lt": given.until and ids.timestamped("deploy", given.until),
-        **_place(given),
+        **place(given.service, given.environment),
         **_archived(given),
     }
     rows = Deployment.objects.prefetch_related("service")
@@ -377,17 +378,6 @@ def list_deployments(request: ApiRequest, given: Query[DeploymentFilters]) -> An
 def get_deployment(request: ApiRequest, deployment_id: Path[Identifier]) -> Any:
     """One deployment with its steps, checklist, environment variables and the gate's evidence."""
     return _detail(deployment_id)
-
-
-def _place(given: DeploymentFilters) -> dict[str, Any]:
-    """The workload, when both its halves are given, by its key: so that one index serves, without a join."""
-    if given.service is None:
-        return {"environment": given.environment}
-    if given.environment is None:
-        found = Service.objects.filter(slug=given.service).values_list("pk", flat=True).first()
-        return {"service_id": found or 0}
-    workload = Workload.objects.filter(service__slug=given.service, environment=given.environment)
-    return {"workload_id": workload.values_list("pk", flat=True).first() or 0}
 
 
 def _archived(given: DeploymentFilters) -> dict[str, Any]:

@@ -68,3 +68,14 @@ def list_workloads(request: ApiRequest, given: Query[WorkloadFilters]) -> Any:
     )
     found = page(rows, given, noun="workloads", order=(("id", int),))
     return found | {"items": [WorkloadShown.shown(row) for row in found["items"]]}
+
+
+def place(service: str | None, environment: str | None) -> dict[str, Any]:
+    """What a list is filtered by: the workload by its key, when both its halves are given, so that one index serves."""
+    if service is None:
+        return {"environment": environment}
+    if environment is None:
+        found = Service.objects.filter(slug=service).values_list("pk", flat=True).first()
+        return {"service_id": found or 0}
+    workload = Workload.objects.filter(service__slug=service, environment=environment)
+    return {"workload_id": workload.values_list("pk", flat=True).first() or 0}
