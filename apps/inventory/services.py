@@ -29,7 +29,7 @@ def subject(row: Service | Workload | Instance | Endpoint) -> str:
 def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
     """Add or change a row. Raises Invalid with the first wrong field; then nothing has changed.
 
-    `platform_secret` replaces a workload's; empty: it stays. One that its new platform has no use for is removed.
+    `platform_secret` replaces a workload's; empty: it stays. Another platform does not inherit it.
     """
     adding = row._state.adding
     if isinstance(row, Instance) and adding:
@@ -163,9 +163,9 @@ def _keep_secret(row: Workload, stored: Workload | None, given: str, actor: audi
     sealed: bytes | None = None
     if not takes_secret(kind):
         check_settings(kind, settings, "")
-    elif given or not held or not stored:
+    elif given or not held or not stored or kind != stored.platform:
         check_settings(kind, settings, given)
-        sealed = vault.seal(given, purpose=secret_purpose(row))
+        sealed = vault.seal(given, purpose=secret_purpose(row)) if given else None
     else:
         check_settings(kind, settings, unseal_secret(stored))
         if destination(kind, settings) != destination(stored.platform, stored.platform_settings):

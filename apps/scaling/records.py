@@ -10,9 +10,9 @@ from django.db.models import F, Max, Q
 from apps.core import ids
 from apps.core.errors import Conflict
 from apps.core.wake import wake
+from apps.inventory import platforms
 from apps.inventory import services as inventory
 from apps.inventory.models import Workload
-from apps.inventory.platforms import SCALERS
 from apps.scaling.choices import EventAction, Trigger
 from apps.scaling.models import ScalingEvent
 from apps.scaling.rules.evaluation import NOTHING_YET, Past
@@ -22,7 +22,7 @@ MAX_ERROR = 1000  # characters
 
 def scales(workload: Workload) -> bool:
     """Whether Pulsewatch can change this workload's count itself."""
-    return workload.platform in SCALERS
+    return platforms.scales(workload.platform, workload.platform_settings)
 
 
 def intend(

@@ -1,4 +1,4 @@
-"""One adapter a platform: how a version is rolled out there."""
+"""One adapter a platform: how a version is rolled out there, and how many instances run."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from apps.inventory.platforms.gunicorn import Gunicorn
 from apps.inventory.platforms.webhook import Webhook
 from apps.inventory.platforms.zeabur import Zeabur
 
-__all__ = ["PLATFORMS", "check_settings", "destination", "platform_for", "takes_secret"]
+__all__ = ["PLATFORMS", "check_settings", "destination", "platform_for", "scaler_for", "scales", "takes_secret"]
 
 
 class Kind(Protocol):
@@ -45,12 +45,19 @@ class ScalerKind(Protocol):
 
 SCALERS: dict[str, ScalerKind] = {
     "gunicorn": Gunicorn,
+    "webhook": Webhook,
 }
+_SCALES_WITH = {"webhook": "scale_url"}  # kinds that scale only where this setting is given
+
+
+def scales(kind: str, settings: Mapping[str, Any]) -> bool:
+    """Whether Pulsewatch can change the number of instances of a workload with these settings."""
+    return kind in SCALERS and (kind not in _SCALES_WITH or _SCALES_WITH[kind] in settings)
 
 
 def scaler_for(kind: str, settings: Mapping[str, Any], secret: str) -> Scaler | None:
     """What scales a workload; None where a person does it. Raises SettingsInvalid with the first wrong setting."""
-    if kind not in SCALERS:
+    if not scales(kind, settings):
         return None
     register_secret(secret)
     return SCALERS[kind].made(settings, secret)
@@ -79,7 +86,7 @@ def check_settings(kind: str, settings: Mapping[str, Any], secret: str) -> None:
 
 
 def takes_secret(kind: str) -> bool:
-    """Whether a platform of this kind needs a secret."""
+    """Whether a platform of this kind has use for a secret."""
     return kind in PLATFORMS and kind != "advisory"
 
 

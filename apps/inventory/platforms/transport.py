@@ -7,6 +7,7 @@ Environment variables such as HTTPS_PROXY are ignored; certificates are verified
 import asyncio
 import json
 import random
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.client_exceptions import UnixClientConnectorError
 
 from apps.core.reach import guarded_socket
 from apps.core.redaction import redact
@@ -39,6 +41,20 @@ class Limits:
 
 
 LIMITS = Limits()
+# To read a count or to change it. A change reads, asks and then looks for 20 s whether it was done, all of it within
+# the 90 s for which a worker has the change to itself.
+QUICK = Limits(attempts=2, attempt_seconds=5.0, total_seconds=12.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a server is reached where that is not plain from its address."""
+
+    tls: ssl.SSLContext | None = None  # whom we trust and who we are; None: the system's authorities, nobody
+    socket: str = ""  # path of a Unix socket; empty: TCP
+
+
+ROUTE = Route()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,22 @@ def get(url: str, headers: Mapping[str, str], *, limits: Limits, again: Callable
     return asyncio.run(_exchange(_Call("GET", url, lambda: (headers, b""), again, True, MAX_LIST), limits))
 
 
+def call(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    *,
+    limits: Limits,
+    again: Callable[[Answer], bool],
+    route: Route = ROUTE,
+) -> Answer:
+    """Any request that does no harm when it arrives twice. Raises as `post` does."""
+    return asyncio.run(
+        _exchange(_Call(method, url, lambda: (headers, body), again, True, MAX_LIST, route), limits),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     method: str
@@ -114,12 +146,21 @@ class _Call:
     again: Callable[[Answer], bool]
     repeatable: bool
     max_body: int
+    route: Route = ROUTE
+
+
+def _connector(route: Route) -> aiohttp.BaseConnector:
+    if route.socket:
+        return aiohttp.UnixConnector(route.socket, force_close=True)
+    return aiohttp.TCPConnector(
+        force_close=True, socket_factory=guarded_socket(allow_loopback=True), ssl=route.tls or True
+    )
 
 
 async def _exchange(call: _Call, limits: Limits) -> Answer:
     started = time.monotonic()
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True, socket_factory=guarded_socket(allow_loopback=True)),
+        connector=_connector(call.route),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # nothing small that grows large
         trust_env=False,
@@ -186,6 +227,11 @@ async def _attempt(session: aiohttp.ClientSession, call: _Call, seconds: float) 
         ) from None
     except aiohttp.ClientConnectorDNSError:
         raise _Failure("cannot be resolved by name", sent=False) from None
+    except UnixClientConnectorError as error:
+        raise _Failure(
+            f"cannot be reached at {call.route.socket} ({error.strerror}): the worker's user needs access to it",
+            sent=False,
+        ) from None
     except aiohttp.ClientConnectorError:
         raise _Failure("refused the connection", sent=False) from None
     except (aiohttp.ClientError, OSError, ValueError):
@@ -228,6 +274,11 @@ def origin(url: str) -> str:
     """Scheme, host and port: what a secret is sent to."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def overloaded(answer: Answer) -> bool:
+    """Whether the other side is in trouble of its own, or wants to be asked less often."""
+    return answer.status == 429 or answer.status >= 500
 
 
 def words(text: object, secret: str) -> str:
