@@ -54,6 +54,7 @@ app.conf.beat_schedule = {
     "apply deliveries left over": {"task": "api.tick", "schedule": crontab(), "options": {"expires": 50}},
     "forget old deliveries": {"task": "api.forget_deliveries", "schedule": crontab(hour=4, minute=11)},
     "forget old API answers": {"task": "api.clean_up", "schedule": crontab(minute=17)},
+    "forget old diagnostics": {"task": "builds.forget", "schedule": crontab(minute=41), "options": {"expires": 3000}},
     "end builds nobody ends": {"task": "builds.tick", "schedule": crontab(minute="*/5"), "options": {"expires": 280}},
     "tell of alerts": {"task": "alerts.tick", "schedule": crontab(), "options": {"expires": 50}},
     "call the outside watcher": {"task": "alerts.deadman", "schedule": crontab(), "options": {"expires": 50}},

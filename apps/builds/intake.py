@@ -74,10 +74,13 @@ def _fingerprints(found: Sequence[Found]) -> list[str]:
 
 def lock(build: Build, tool: str) -> DiagnosticSource:
     """The source of a tool's reports, locked until the transaction ends; made by its first report."""
-    source, _ = DiagnosticSource.objects.get_or_create(
-        service_id=build.service_id, environment=build.environment, branch=build.branch, tool=tool
-    )
-    return DiagnosticSource.objects.select_for_update().select_related(None).get(pk=source.pk)
+    while True:
+        source, _ = DiagnosticSource.objects.get_or_create(
+            service_id=build.service_id, environment=build.environment, branch=build.branch, tool=tool
+        )
+        locked = DiagnosticSource.objects.select_for_update().select_related(None).filter(pk=source.pk).first()
+        if locked is not None:  # else it had been silent for long, and was deleted just now
+            return locked
 
 
 def store(

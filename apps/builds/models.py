@@ -168,6 +168,7 @@ class DiagnosticReport(models.Model):
     class Meta:
         db_table = "diagnostic_reports"
         ordering = ("-received_at", "-id")
+        indexes = (models.Index(fields=("received_at",), name="idx_diagnostic_reports_received"),)
         constraints = (
             models.UniqueConstraint(fields=("build", "source", "digest"), name="diagnostic_reports_once"),
             models.CheckConstraint(condition=Q(format__in=ReportFormat.values), name="diagnostic_reports_format_known"),
@@ -219,7 +220,10 @@ class Diagnostic(models.Model):
     class Meta:
         db_table = "typescript_errors"
         ordering = ("-created_at", "-id")
-        indexes = (models.Index(fields=("status", "severity"), name="idx_ts_errors_status_severity"),)
+        indexes = (
+            models.Index(fields=("status", "severity"), name="idx_ts_errors_status_severity"),
+            models.Index(fields=("resolved_at",), name="idx_ts_errors_resolved_at"),
+        )
         constraints = (
             models.UniqueConstraint(fields=("source", "fingerprint"), name="ts_errors_source_fingerprint"),
             models.CheckConstraint(condition=Q(environment__in=Environment.values), name="ts_errors_environment_known"),

@@ -10,3 +10,9 @@ from apps.builds import runner
 def tick() -> None:
     """Every five minutes."""
     runner.tick(timezone.now())
+
+
+@shared_task(name="builds.forget")
+def forget() -> None:
+    """Every hour: it has a minute at a time."""
+    runner.forget(timezone.now())
