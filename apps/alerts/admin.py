@@ -156,8 +156,8 @@ class AlertAdmin(DetailAdmin):
         return format_html('<span class="whitespace-nowrap">{}</span>', moment(row.opened_at))
 
     @admin.display(description="for")
-    def lasted(self, row: Alert) -> str:
-        return _lasted(row)
+    def lasted(self, row: Alert) -> SafeString:
+        return format_html('<span class="whitespace-nowrap">{}</span>', _lasted(row))
 
 
 def _lasted(row: Alert) -> str:
@@ -377,7 +377,7 @@ class MaintenanceWindowAdmin(WritingAdmin):
     """Windows are cancelled, not deleted: charts show what was silenced when."""
 
     form = WindowForm
-    list_display = ("name", "when", "upcoming", "covers", "freeze_deployments")
+    list_display = ("name", "when", "soonest", "covers", "freeze_deployments")
     list_filter = (EndedFilter, "environment", "freeze_deployments")
     search_fields = ("name", "=service", "=subject")
     readonly_fields = ("upcoming", "created_by")
@@ -452,6 +452,10 @@ class MaintenanceWindowAdmin(WritingAdmin):
     @admin.display(description="when")
     def when(self, row: MaintenanceWindow) -> str:
         return rhythm(row)
+
+    @admin.display(description="next")
+    def soonest(self, row: MaintenanceWindow) -> SafeString | str:
+        return preview(row, timezone.now(), 1)
 
     @admin.display(description="next")
     def upcoming(self, row: MaintenanceWindow) -> SafeString | str:

@@ -52,8 +52,9 @@ def lines(alerts: Sequence[Alert], now: datetime) -> list[dict[str, Any]]:
 def delivery_status(row: Delivery, now: datetime) -> tuple[str, str, str]:
     """The badge of a delivery."""
     if row.status == DeliveryStatus.QUEUED and row.attempts:
-        return (f"tried {row.attempts} times, again {span(max(row.next_attempt_at - now, now - now), units=1)}".replace(
-            "again 0 s", "again now"), "warning", row.error)  # fmt: skip
+        left = (row.next_attempt_at - now).total_seconds()
+        again = f"again in {span(round(left), units=1)}" if left >= 1 else "again now"
+        return (f"tried {row.attempts}×, {again}", "warning", row.error)  # noqa: RUF001  (times)
     return (row.get_status_display(), STATUS_COLOURS[DeliveryStatus(row.status)], row.error)
 
 
@@ -99,11 +100,11 @@ def rhythm(window: MaintenanceWindow) -> str:
     return f"{days} {start}, {length}{until}"
 
 
-def preview(window: MaintenanceWindow, now: datetime) -> SafeString | str:
+def preview(window: MaintenanceWindow, now: datetime, count: int = PREVIEWED) -> SafeString | str:
     """The next occurrences, in the zone of the window and in UTC."""
     if window.cancelled_at is not None:
         return f"cancelled by {window.cancelled_by}, {moment(window.cancelled_at)}"
-    found = times.upcoming(window.plan, now, PREVIEWED)
+    found = times.upcoming(window.plan, now, count)
     if not found:
         return "over"
     return format_html_join("", "<div>{}</div>", ((_occurrence(window, one, now),) for one in found))

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminPasswordWidget,
     UnfoldAdminTextInputWidget,
     UnfoldAdminTimeWidget,
@@ -20,7 +21,7 @@ from apps.core.models import MAX_REASON
 class ChoicesField(forms.MultipleChoiceField):
     """Several of a few words, ticked; kept as a list."""
 
-    widget = forms.CheckboxSelectMultiple
+    widget = UnfoldAdminCheckboxSelectMultipleWidget
 
     def __init__(self, *, number: bool = False, **words: Any) -> None:
         self.number = number

@@ -43,7 +43,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "items": [
                 _item("Routes", "alt_route", "alerts_route_changelist", "alerts.view_route"),
-                _item("Messages", "outgoing_mail", "alerts_delivery_changelist", "alerts.view_delivery"),
+                _item("Deliveries", "outgoing_mail", "alerts_delivery_changelist", "alerts.view_delivery"),
                 _item(
                     "Maintenance",
                     "construction",

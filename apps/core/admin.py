@@ -28,6 +28,9 @@ class ReadOnlyAdmin(ModelAdmin):
     show_full_result_count = False
     list_per_page = 50
 
+    class Media:
+        css = {"all": ["core/lists.css"]}
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -42,6 +45,9 @@ class WritingAdmin(ModelAdmin):
     """A fault found only while writing shows in the form, like one that validation finds. Nothing is kept of it."""
 
     fault: Invalid | Conflict | None = None
+
+    class Media:
+        css = {"all": ["core/lists.css"]}
 
     def changeform_view(
         self,
