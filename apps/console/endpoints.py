@@ -10,10 +10,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.decorators import action
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
-from apps.console import checks, histories
+from apps.console import checks, files, histories
 from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
 from apps.core.confirm import require
@@ -125,6 +126,7 @@ class EndpointAdmin(DetailAdmin, WritingAdmin):
             },
         ),
     )
+    actions_list = ("import_file", "export_csv", "export_yaml")
     detail_template = "console/target.html"
     page_related = ("workload__service", "health")
 
@@ -135,6 +137,24 @@ class EndpointAdmin(DetailAdmin, WritingAdmin):
         """The form; its page is the one that shows how the endpoint fares."""
         require(request, "inventory.change_endpoint")
         return self.changeform_view(request, str(row.pk), "", {"title": f"Change {row}"})
+
+    @action(description="Import", url_path="import", permissions=["import_file"])
+    def import_file(self, request: HttpRequest) -> HttpResponse:
+        """Add and change endpoints from a file."""
+        return files.take(self, request)
+
+    @action(description="Export CSV", url_path="export-csv", permissions=["view"])
+    def export_csv(self, request: HttpRequest) -> HttpResponse:
+        """All of them, for a spreadsheet."""
+        return files.give("csv", Endpoint.objects.all())
+
+    @action(description="Export YAML", url_path="export-yaml", permissions=["view"])
+    def export_yaml(self, request: HttpRequest) -> HttpResponse:
+        """All of them, for a repository."""
+        return files.give("yaml", Endpoint.objects.all())
+
+    def has_import_file_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return self.has_add_permission(request) and self.has_change_permission(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Endpoint]:
         rows = checks.ranked(Endpoint.objects.all(), off=Q(enabled=False) | Q(workload__base_url=""))

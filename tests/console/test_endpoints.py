@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -272,3 +273,32 @@ def test_history_is_looked_at_and_never_changed(sign_in, page, shop):
         assert reply.status_code == 200
         assert not [one["sql"] for one in asked if "COUNT(*)" in one["sql"]]
     assert client.get(reverse(f"admin:health_{page}_add")).status_code == 403
+
+
+def test_a_file_is_tried_imported_and_exported_in_the_console(sign_in, shop):
+    client, page = sign_in("operator"), reverse("admin:inventory_endpoint_import_file")
+    assert page in client.get(reverse(LIST)).content.decode()
+
+    def send(text: str, name: str = "targets.csv", **more: str):
+        file = SimpleUploadedFile(name, text.encode())
+        return client.post(page, {"file": file, **more}, follow=True).content.decode()
+
+    head = "service,environment,path\n"
+    assert "1 would be added" in send(f"{head}shop,production,/a\n", dry_run="on")
+    assert not Endpoint.objects.exists()
+    wrong = send(f"{head}shop,moon,/a\nshop,production,b\n")
+    assert "row 2, environment: Enter one of" in wrong
+    assert "row 3, path: Enter a path" in wrong
+    assert "name ends in" in send("x", name="targets.exe")
+    assert "1 added, 0 changed" in send("- {service: shop, environment: production, path: /a}", name="targets.yml")
+    assert Endpoint.objects.get().workload == shop
+    assert b"shop,production,GET,/a" in client.get(reverse("admin:inventory_endpoint_export_csv")).content
+    assert b"path: /a" in client.get(reverse("admin:inventory_endpoint_export_yaml")).content
+
+
+def test_a_viewer_exports_and_imports_nothing(sign_in):
+    client = sign_in("viewer")
+
+    assert client.get(reverse("admin:inventory_endpoint_export_csv")).status_code == 200
+    assert client.get(reverse("admin:inventory_endpoint_import_file")).status_code == 403
+    assert client.post(reverse("admin:inventory_endpoint_import_file")).status_code == 403
