@@ -6,20 +6,31 @@ from django import forms
 from django.contrib import admin
 from django.forms import modelform_factory
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminIntegerFieldWidget, UnfoldBooleanWidget
+from unfold.decorators import action
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
+)
 
 from apps.backups import admin as backups
 from apps.backups import details
+from apps.backups.forms import SecretURLField
 from apps.console import checks, histories
 from apps.core.audit import Actor
+from apps.core.choices import Environment
 from apps.core.confirm import Question, ask, posted, require
-from apps.core.display import page_of, span
+from apps.core.display import badge, page_of, span
 from apps.core.pages import buttons
 from apps.health.choices import SubjectKind
 from apps.inventory import targets
-from apps.inventory.models import Database
+from apps.inventory.choices import DatabaseEngine
+from apps.inventory.models import DEFAULT_SERVICE, Database, Service
 
 admin.site.unregister(Database)
 
@@ -44,6 +55,7 @@ class DatabaseAdmin(backups.DatabaseAdmin):
 
     list_display = ("name", "state", "standing", "newest", "drilled", "upcoming", "environment", "where")
     list_select_related = ("plan", "health")
+    actions_list = ("watch_only",)
     views = {
         **backups.DatabaseAdmin.views,
         "try": checks.try_now,
@@ -56,6 +68,15 @@ class DatabaseAdmin(backups.DatabaseAdmin):
     @admin.display(description="health")
     def state(self, row: Database) -> SafeString:
         return checks.status_badge(row)
+
+    @admin.display(description="backups")
+    def standing(self, row: Database) -> SafeString:
+        return badge("watched only") if row.engine == DatabaseEngine.REDIS else super().standing(row)
+
+    @action(description="Watch a Redis server", url_path="watch-only", permissions=["add"])
+    def watch_only(self, request: HttpRequest) -> HttpResponse:
+        """Register what is watched and not backed up."""
+        return watch_only(self, request)
 
 
 def watch(page: DatabaseAdmin, request: HttpRequest, database: Database) -> HttpResponse:
@@ -77,10 +98,59 @@ def watch(page: DatabaseAdmin, request: HttpRequest, database: Database) -> Http
     return ask(request, page, question, act)
 
 
+class WatchOnlyForm(forms.Form):
+    """A Redis server to watch from now on."""
+
+    name = forms.SlugField(
+        max_length=50,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Short: letters, digits, - and _. It names the server in commands, metrics and alerts.",
+    )
+    environment = forms.ChoiceField(
+        choices=Environment.choices, initial=Environment.PRODUCTION, widget=UnfoldAdminSelectWidget()
+    )
+    service = forms.ModelChoiceField(
+        queryset=Service.objects.all(),
+        to_field_name="slug",
+        initial=DEFAULT_SERVICE,
+        widget=UnfoldAdminSelectWidget(),
+        empty_label=None,
+    )
+    url = SecretURLField(label="URL", help_text="redis://user:password@host:6379/0. Kept encrypted, never shown again.")
+
+    def clean_url(self) -> str:
+        url: str = self.cleaned_data["url"]
+        if not url.startswith(("redis://", "rediss://")):
+            raise forms.ValidationError(
+                "Give a URL that starts with redis:// or rediss://. Other databases are backed up too: add them with +."
+            )
+        return url
+
+
+def watch_only(page: DatabaseAdmin, request: HttpRequest) -> HttpResponse:
+    """Register a Redis server; the first check tells whether it answers."""
+    require(request, "inventory.add_database")
+    question = Question(
+        title="Watch a Redis server",
+        lead="Pulsewatch connects each minute, sends PING and counts the clients. Nothing is backed up.",
+        form=WatchOnlyForm(posted(request)),
+        submit="Watch",
+        back=reverse("admin:inventory_database_changelist"),
+    )
+
+    def act(values: dict[str, Any]) -> tuple[str, str]:
+        database = targets.watch_database(
+            actor=Actor.person(request.user), **{**values, "service": values["service"].slug}
+        )
+        return f"{database} is watched from now on.", page_of(database)
+
+    return ask(request, page, question, act)
+
+
 def _page(request: HttpRequest, row: Database) -> dict[str, Any]:
     """The page of a database."""
     now = timezone.now()
-    found = details.of_database(request, row)
+    found = _watched(row) if row.engine == DatabaseEngine.REDIS else details.of_database(request, row)
     return {
         **found,
         "health": {"badge": checks.status_badge(row), "verdict": checks.verdict(row, now)},
@@ -90,6 +160,26 @@ def _page(request: HttpRequest, row: Database) -> dict[str, Any]:
         "charts": histories.charts(row, now)[0] if row.watch or checks.looked_at(row) else [],
         "sections": ({"heading": "How it answers", "facts": _facts(row)}, *found["sections"]),
         "lists": [*found["lists"], *checks.lists(row)],
+    }
+
+
+def _watched(row: Database) -> dict[str, Any]:
+    """What there is to say of one that is not backed up."""
+    return {
+        "badges": badge("watched only"),
+        "progress": None,
+        "actions": [],
+        "sections": (
+            {
+                "heading": "What it is",
+                "facts": (
+                    ("Where", details.where(row)),
+                    ("Environment", row.get_environment_display()),
+                    ("Service", str(row.service)),
+                ),
+            },
+        ),
+        "lists": [],
     }
 
 

@@ -172,6 +172,25 @@ def test_the_watch_over_a_database_is_changed_and_its_address_is_not(api):
     problem_of(api.send("PATCH", "/databases/nobody", {"watch": False}), 404)
 
 
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("url", {"url": "mysql://shop@db/shop"}),
+        ("url", {"url": "redis://"}),
+        ("service", {"service": "nobody"}),
+        ("name", {"name": "taken"}),
+    ],
+)
+def test_a_redis_server_that_cannot_be_watched_is_refused_without_its_url(api, field, given):
+    DatabaseFactory(name="taken")
+    body = {"name": "cache", "environment": "production", "url": "redis://:hunter2hunter2@cache/0", **given}
+
+    reply = api.post("/databases", body)
+
+    assert list(errors_of(reply)) == [field]
+    assert b"hunter2" not in reply.content
+
+
 def test_an_endpoint_that_cannot_be_asked_now_says_why(api):
     homeless = EndpointFactory(workload=WorkloadFactory(base_url=""))
 

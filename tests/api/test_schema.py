@@ -141,6 +141,8 @@ def test_every_operation_is_seen_to_succeed(api):
     assert does("POST", "/endpoints/import", text, kind="text/csv", dry_run="true")["unchanged"] == 1
     assert does("DELETE", path, given=one)["id"] == endpoint["id"]
 
+    cache = {"name": "cache", "environment": "production", "url": "redis://:hunter2hunter2@cache.internal/0"}
+    assert "hunter2" not in str(does("POST", "/databases", cache))
     url = vault.seal("sqlite:////nowhere/shop.db", purpose="database:shop:url")
     database = DatabaseFactory(name="shop", url_sealed=url)
     assert does("POST", "/databases/{name}/check", given={"name": "shop"})["connection_status"] == "error"

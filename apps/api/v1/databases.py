@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from django.db.models import Q, QuerySet
 from ninja import Path, Query
+from ninja.responses import Status
 from pydantic import Field
 
 from apps.api.choices import Scope
@@ -20,11 +21,20 @@ from apps.health.choices import CheckStatus, ConnectionStatus, QueryStatus, Subj
 from apps.health.models import DatabaseCheck
 from apps.inventory import targets
 from apps.inventory.choices import DatabaseEngine
-from apps.inventory.models import Database
+from apps.inventory.models import DEFAULT_SERVICE, Database
 
 router = Endpoints(tags=["Databases"])
 
 Name = Annotated[str, Field(min_length=1, max_length=50)]
+
+
+class DatabaseGiven(Given):
+    """A Redis server to watch; other databases are registered in the console or by `manage.py database add`."""
+
+    name: Slug
+    service: Slug = DEFAULT_SERVICE
+    environment: EnvironmentName
+    url: str = Field(max_length=2000, description="redis://user:password@host:6379/0; kept sealed, never shown")
 
 
 class DatabaseChange(Given):
@@ -127,6 +137,15 @@ def list_databases(request: ApiRequest, given: Query[DatabaseFilters]) -> Any:
         rows = rows.filter(Q(health__status=given.status) | unseen)
     found = page(rows, given, noun="databases", order=(("name", str),))
     return found | {"items": [_shown(row) for row in found["items"]]}
+
+
+@router.write("POST", "/databases", scope=Scope.INVENTORY_WRITE, answers={201: DatabaseShown})
+def watch_database(request: ApiRequest, body: DatabaseGiven) -> Status[Any]:
+    """Watch a Redis server from now on. Nothing is asked yet: the first check tells whether it answers."""
+    if not body.url.startswith(("redis://", "rediss://")):
+        raise Invalid("Give a URL that starts with redis:// or rediss://.", field="url")
+    row = targets.watch_database(**body.model_dump(), actor=actor(request))
+    return Status(201, _shown(_database(row.name)))
 
 
 @router.read("/databases/{name}", scope=Scope.INVENTORY_READ, answer=DatabaseShown)
