@@ -78,7 +78,8 @@ def lock(build: Build, tool: str) -> DiagnosticSource:
         source, _ = DiagnosticSource.objects.get_or_create(
             service_id=build.service_id, environment=build.environment, branch=build.branch, tool=tool
         )
-        locked = DiagnosticSource.objects.select_for_update().select_related(None).filter(pk=source.pk).first()
+        # In no order: that of the table would lock the service as well.
+        locked = DiagnosticSource.objects.select_for_update().order_by().filter(pk=source.pk).first()
         if locked is not None:  # else it had been silent for long, and was deleted just now
             return locked
 

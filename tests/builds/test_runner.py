@@ -54,7 +54,8 @@ def reported(branch: str, days_ago: float, content: bytes, of: Build | None = No
     row = BuildFactory(created_at=at, branch=branch, **({"service": of.service} if of else {}))
     [report] = services.report_diagnostics(build=row, actor=CI, report_format="tsc", content=content, complete=True)
     DiagnosticReport.objects.filter(pk=report.pk).update(received_at=at)
-    Diagnostic.objects.filter(source=report.source, resolved_at__isnull=False).update(resolved_at=at)
+    just_now = datetime.now(UTC) - timedelta(minutes=5)
+    Diagnostic.objects.filter(source=report.source, resolved_at__gt=just_now).update(resolved_at=at)
     return row
 
 
