@@ -24,8 +24,9 @@ def main() -> None:
     from apps.inventory.models import Instance
 
     instances = list(Instance.objects.all())
+    now = datetime.now(UTC)
     newest = HealthCheck.objects.newest_first().values_list("timestamp", flat=True).first()
-    slot = newest or datetime.now(UTC)
+    slot = max(newest or now, now)
     taken = []
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], max(0.0, PAUSE - (taken[-1] if taken else PAUSE)))[0]:

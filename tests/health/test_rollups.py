@@ -180,6 +180,18 @@ def test_a_latecomer_that_saw_too_few_rows_does_not_undo_an_hour_whose_rows_are_
 
 
 @pytest.mark.django_db
+def test_a_row_that_comes_while_its_hour_is_summed_up_has_it_summed_up_again():
+    instance = InstanceFactory()
+    for minute in range(2):
+        sample(instance, HOUR + timedelta(minutes=minute)).save()
+
+    rollups.roll_hour(INSTANCES, HOUR, 1, now=NEXT)  # the second came after they were counted
+
+    assert roll_up(INSTANCES, NEXT) == 1
+    assert roll_up(INSTANCES, NEXT) == 0
+
+
+@pytest.mark.django_db
 def test_the_history_of_an_instance_that_was_removed_stays_when_its_hour_is_summed_up_again():
     gone, there = InstanceFactory(), InstanceFactory()
     sample(gone, HOUR).save()

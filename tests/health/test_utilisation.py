@@ -43,7 +43,9 @@ def test_a_row_tells_who_is_expected_who_reported_and_who_is_warming_up():
     workload = WorkloadFactory()
     for cpu in (20, 80):
         sample(instance(workload), cpu_usage_percent=cpu)
-    sample(instance(workload), uptime_seconds=100, cpu_usage_percent=300)  # just restarted
+    restarted = instance(workload)  # within this minute
+    for part, seconds in ((0.1, 5000), (0, 5)):
+        sample(restarted, part - 0.2, uptime_seconds=seconds, cpu_usage_percent=300)
     sample(instance(workload, registered_at=MINUTE), uptime_seconds=None, cpu_usage_percent=None)
     sample(instance(workload), **NOTHING)  # does not answer, and never did within the hour
     sample(instance(workload), 40)  # silent for 40 minutes
@@ -54,7 +56,7 @@ def test_a_row_tells_who_is_expected_who_reported_and_who_is_warming_up():
     utilisation.write(MINUTE)
 
     row = row_of(workload)
-    assert (row.expected, row.reported, row.warming, row.samples) == (6, 4, 2, 5)
+    assert (row.expected, row.reported, row.warming, row.samples) == (6, 4, 2, 6)
     assert (row.cpu_sum, row.cpu_count, row.memory_sum, row.memory_count) == (100, 2, 80, 2)
     assert (row.warming_cpu_sum, row.warming_cpu_count) == (300, 1)
     assert (row.warming_memory_sum, row.warming_memory_count) == (80, 2)
