@@ -16,7 +16,8 @@ def wake(task: str, key: str, *, seconds: float = 0) -> None:
 
 def _send(task: str, key: str, seconds: float) -> None:
     try:
-        current_app.send_task(task, args=[key], countdown=seconds or None, retry=False)
+        # Nobody waits for a result: to listen for one Celery would retry for 20 seconds while Redis is away, then raise.
+        current_app.send_task(task, args=[key], countdown=seconds or None, retry=False, ignore_result=True)
     except OperationalError:
         logger.warning(
             "No worker was woken for %s: the broker does not answer. The next tick tries again.",
