@@ -240,7 +240,7 @@ class DiagnosticAdmin(DetailAdmin):
     def state(self, row: Diagnostic) -> SafeString:
         return badge(row.get_status_display(), details.STATE_COLOURS[DiagnosticStatus(row.status)])
 
-    @admin.display(description="severity", ordering="rank")
+    @admin.display(description="severity", ordering="severity_rank")
     def how_bad(self, row: Diagnostic) -> SafeString:
         return badge(row.get_severity_display(), details.SEVERITY_COLOURS[Severity(row.severity)])
 

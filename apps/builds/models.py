@@ -16,7 +16,7 @@ from apps.inventory.models import Service, http_url
 OPEN_BUILD = (BuildStatus.PENDING, BuildStatus.BUILDING)
 # What somebody may still have to do something about.
 ACTIVE = (DiagnosticStatus.IDENTIFIED, DiagnosticStatus.IN_PROGRESS)
-WORST_FIRST = ("rank", "file_path", "line_number", "pk")  # with `rank` of DiagnosticQuerySet.worst_first
+WORST_FIRST = ("severity_rank", "id")  # those that have been there longest first; as indexes have them
 MAX_NOTES = 2000  # characters
 MAX_ERROR_LOG = 65_536  # characters: the end of a log, which holds the cause
 
@@ -184,9 +184,7 @@ class DiagnosticQuerySet(models.QuerySet["Diagnostic"]):
         return self.filter(status__in=ACTIVE)
 
     def worst_first(self) -> Self:
-        """By severity, then by file and line."""
-        rank = Case(*(When(severity=word, then=Value(rank)) for rank, word in enumerate(Severity.values)))
-        return self.annotate(rank=rank).order_by(*WORST_FIRST)
+        return self.order_by(*WORST_FIRST)
 
 
 class Diagnostic(models.Model):
@@ -207,6 +205,14 @@ class Diagnostic(models.Model):
     level = models.CharField(max_length=16, choices=Level)
     category = models.CharField(max_length=24, choices=Category, default=Category.OTHER)
     severity = models.CharField(max_length=16, choices=Severity)
+    severity_rank = models.GeneratedField(
+        expression=Case(
+            *(When(severity=word, then=Value(rank)) for rank, word in enumerate(Severity.values)), default=Value(9)
+        ),
+        output_field=models.PositiveSmallIntegerField(),
+        db_persist=True,
+        help_text="0 is the worst",
+    )
     status = models.CharField(max_length=16, choices=DiagnosticStatus, default=DiagnosticStatus.IDENTIFIED)
     resolution_notes = models.TextField(null=True, blank=True)
     first_build = models.ForeignKey(Build, on_delete=models.PROTECT, related_name="+")
@@ -223,6 +229,10 @@ class Diagnostic(models.Model):
         indexes = (
             models.Index(fields=("status", "severity"), name="idx_ts_errors_status_severity"),
             models.Index(fields=("resolved_at",), name="idx_ts_errors_resolved_at"),
+            # Worst first, of all and of a service in its environment; the id ends every index.
+            models.Index(fields=("severity_rank",), name="idx_ts_errors_rank"),
+            models.Index(fields=("status", "severity_rank"), name="idx_ts_errors_status_rank"),
+            models.Index(fields=("service", "environment", "status", "severity_rank"), name="idx_ts_errors_worst"),
         )
         constraints = (
             models.UniqueConstraint(fields=("source", "fingerprint"), name="ts_errors_source_fingerprint"),

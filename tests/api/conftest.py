@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from apps.api.choices import Scope
@@ -55,3 +56,10 @@ def holder(db: None) -> Callable[..., ApiClient]:
 def api(holder: Callable[..., ApiClient]) -> ApiClient:
     """A client that may do everything."""
     return holder()
+
+
+def rows_read() -> int:
+    """Rows this connection has read so far, by any way."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%%'")
+        return sum(int(value) for name, value in cursor.fetchall() if name != "Handler_read_rnd_deleted")

@@ -12,6 +12,7 @@ from django.db import connection
 from apps.api.v1.deployments import INDEXES
 from apps.core import ids, inserts
 from apps.deployments.models import Deployment
+from tests.api.conftest import rows_read
 from tests.factories import ServiceFactory, UserFactory, WorkloadFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)  # statistics are gathered of what was committed
@@ -90,15 +91,15 @@ def test_a_page_of_fifty_reads_at_most_a_thousand_rows_whatever_it_is_filtered_b
     deep = api.get("/deployments?limit=200").json()["next"]
     read = {}
     for query in (*some, *({**given, "cursor": deep} for given in some[::4])):
-        before = _reads()
+        before = rows_read()
         answer = api.get(f"/deployments?limit=50&{urlencode(query)}")
-        read[urlencode(query)] = _reads() - before
+        read[urlencode(query)] = rows_read() - before
         assert answer.status_code == 200, answer.content
     client.force_login(UserFactory(is_superuser=True))
     for filters in FILTERS_OF_THE_CONSOLE:
-        before = _reads()
+        before = rows_read()
         answer = client.get(f"/admin/deployments/deployment/?{filters}")
-        read[filters] = _reads() - before
+        read[filters] = rows_read() - before
         assert answer.status_code == 200
     assert {query: count for query, count in read.items() if count > 1000} == {}
 
@@ -144,10 +145,3 @@ def _combinations(most: int) -> Iterator[dict[str, str]]:
         for names in itertools.combinations(FILTERS, number):
             for values in itertools.product(*(FILTERS[name] for name in names)):
                 yield dict(zip(names, values, strict=True))
-
-
-def _reads() -> int:
-    """Rows this connection has read so far, by any way."""
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%%'")
-        return sum(int(value) for name, value in cursor.fetchall() if name != "Handler_read_rnd_deleted")

@@ -1,7 +1,7 @@
 """Builds and what tools find wrong in them, as CI reports both."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ninja import Path, Query
 from ninja.responses import Status
@@ -155,6 +155,9 @@ class DiagnosticFilters(Filters):
     severity: words(Severity) | None = None
     category: words(Category) | None = None
     build_id: Identifier | None = Field(None, description="The newest build that shows it")
+    order: Literal["newest", "worst"] = Field(
+        "newest", description="`worst`: by severity, of one severity what has been there longest first"
+    )
 
 
 class DiagnosticChange(Given):
@@ -235,22 +238,25 @@ def report_diagnostics(request: ApiRequest, build_id: Path[Identifier], given: Q
 
 @router.read("/diagnostics", scope=Scope.BUILDS_READ, answer=Page[DiagnosticShown])
 def list_diagnostics(request: ApiRequest, given: Query[DiagnosticFilters]) -> Any:
-    """Diagnostics, those that were seen first most recently before the others."""
+    """Diagnostics, those that were seen first most recently before the others, or the worst before the others."""
     columns = {
         "service__slug": given.service,
         "environment": given.environment,
         "source__branch": given.branch,
         "source__tool": given.tool,
         "status": given.status,
-        "severity": given.severity,
+        # Which says the same, and has an index in the order of both lists.
+        "severity_rank": given.severity and Severity.values.index(given.severity),
         "category": given.category,
         "last_build_id": given.build_id,
     }
     rows = Diagnostic.objects.prefetch_related("service", "source").filter(
         **{name: value for name, value in columns.items() if value is not None}
     )
-    # Identifiers begin with the time.
-    found = page(rows, given, noun="diagnostics", order=(("-id", str),))
+    if given.order == "worst":
+        found = page(rows, given, noun="worst diagnostics", order=(("severity_rank", int), ("id", str)))
+    else:  # identifiers begin with the time
+        found = page(rows, given, noun="diagnostics", order=(("-id", str),))
     return found | {"items": [_diagnostic_shown(row) for row in found["items"]]}
 
 
