@@ -16,7 +16,7 @@ def wake(task: str, key: str, *, seconds: float = 0) -> None:
 
 def _send(task: str, key: str, seconds: float) -> None:
     try:
-        # Nobody waits for a result: to listen for one Celery would retry for 20 seconds while Redis is away, then raise.
+        # Nobody waits for a result. To listen for one, Celery would retry for 20 s while Redis is away, then raise.
         current_app.send_task(task, args=[key], countdown=seconds or None, retry=False, ignore_result=True)
     except OperationalError:
         logger.warning(
