@@ -12,7 +12,7 @@ from bench.measure import RUNS, Report
 from bench.rollups import ROWS
 from tests.servers import MariaDB, Redis
 
-GROUPS = ("probes", "requests", "builds", "api", "rollups", "backups")
+GROUPS = ("probes", "requests", "builds", "api", "rollups", "scaling", "backups")
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     if unknown := set(groups) - set(GROUPS):
         parser.error(f"There is no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}.")
     report = Report()
-    web = [name for name in ("probes", "requests", "builds", "api", "rollups") if name in groups]
+    web = [name for name in ("probes", "requests", "builds", "api", "rollups", "scaling") if name in groups]
     if web:
         _web(report, web, rows=chosen.rows)
     if "backups" in groups:
@@ -49,7 +49,7 @@ def _web(report: Report, groups: list[str], *, rows: int) -> None:
         import django
 
         django.setup()
-        from bench import api, builds, probes, requests, rollups
+        from bench import api, builds, probes, requests, rollups, scaling
 
         if "probes" in groups:
             probes.run(report)
@@ -61,6 +61,8 @@ def _web(report: Report, groups: list[str], *, rows: int) -> None:
             builds.run(report)
         if "rollups" in groups:
             rollups.run(report, rows=rows)
+        if "scaling" in groups:
+            scaling.run(report)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Func, IntegerField, Q, Value, When
 
 from apps.health.models import UtilisationMinute
 from apps.inventory.models import Workload
@@ -13,7 +13,7 @@ from apps.scaling.rules.usage import Load, Minute, Window
 __all__ = ["Minute", "figures", "last_count", "minutes_of", "note_units"]
 
 _COLUMNS = (
-    *("workload_id", "minute", "expected", "reported", "units"),
+    *("workload_id", "expected", "reported", "units"),
     *("cpu_sum", "cpu_count", "warming_cpu_sum", "warming_cpu_count"),
     *("memory_sum", "memory_count", "warming_memory_sum", "warming_memory_count"),
 )
@@ -30,12 +30,26 @@ def minutes_of(spans: Mapping[int, tuple[int, int]]) -> dict[int, list[Minute]]:
     found: dict[int, list[Minute]] = {}
     if not groups:
         return found
-    rows = UtilisationMinute.objects.filter(wanted).order_by().values_list(*_COLUMNS)
-    for workload_id, minute, expected, reported, units, *sums in rows.iterator(chunk_size=10_000):
-        cpu, memory = _load(*sums[:4]), _load(*sums[4:])
-        at = int(minute.timestamp())
-        found.setdefault(workload_id, []).append(Minute(at, expected, reported, cpu, memory, units))
+    # Numbers all the way: of ninety days each moment would cost more as a datetime than the rest of its row.
+    rows = UtilisationMinute.objects.filter(wanted).order_by().values_list(_Seconds("minute"), *_COLUMNS)
+    for at, workload_id, expected, reported, units, *sums in rows.iterator(chunk_size=10_000):
+        minute = Minute(at, expected, reported, _load(*sums[:4]), _load(*sums[4:]), units)
+        found.setdefault(workload_id, []).append(minute)
     return found
+
+
+class _Seconds(Func):
+    """A moment as seconds since 1970."""
+
+    output_field = IntegerField()
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "TIMESTAMPDIFF(SECOND, '1970-01-01', %(expressions)s)"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "CAST(strftime('%%%%s', %(expressions)s) AS INTEGER)"
+        return self.as_sql(compiler, connection, template=template, **context)
 
 
 def _load(total: float, count: int, warming: float, warming_count: int) -> Load:

@@ -5,7 +5,7 @@ the row unsettled; the next tick has another worker look at what the platform sa
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, Q, QuerySet
 
 from apps.core.errors import Conflict
 from apps.core.models import MAX_REASON, StopSwitch
@@ -40,8 +40,9 @@ UNREACHED = "platform"  # the rule of a decision that did not learn how many ins
 
 def tick(now: datetime) -> None:
     """Once a minute: settle what dead workers left, evaluate the windows that have ended."""
-    recover(now)
-    evaluate_due(now)
+    unsettled = list(ScalingEvent.objects.unsettled())
+    recover(unsettled, now)
+    evaluate_due(now, unsettled)
 
 
 # --- Evaluating -------------------------------------------------------------------------------------------------------
@@ -54,13 +55,17 @@ class Case:
     policy: ScalingPolicy
     workload: Workload
     end: int
+    stopped: bool  # by the stop switch
     known: tuple[datetime, int] | None = None  # what the platform said at the evaluation before, and when
     count: int | None = None  # None: the platform did not say
     trouble: str = ""  # why not
 
 
-def evaluate_due(now: datetime) -> list[ScalingDecision]:
-    """Decide for every enabled policy whose newest window has ended and is not decided yet."""
+def evaluate_due(now: datetime, events: Iterable[ScalingEvent]) -> list[ScalingDecision]:
+    """Decide for every enabled policy whose newest window has ended and is not decided yet.
+
+    `events` are those that are not settled: their workloads are left alone.
+    """
     cases = _due(now)
     if not cases:
         return []
@@ -68,12 +73,7 @@ def evaluate_due(now: datetime) -> list[ScalingDecision]:
         {case.workload.pk: (case.end - case.policy.rule().lookback, case.end) for case in cases}
     )
     pasts = records.pasts([case.workload.pk for case in cases])
-    unsettled = dict(
-        ScalingEvent.objects.unsettled()
-        .filter(workload__in=[case.workload.pk for case in cases])
-        .values_list("workload", "pk")
-    )
-    stopped = StopSwitch.objects.filter(on=True).exists()
+    unsettled = {event.workload_id: event.pk for event in events}
     _count_all(cases, minutes)
     held: list[ScalingDecision] = []
     moved: list[tuple[Case, ScalingDecision, Decision]] = []
@@ -86,7 +86,7 @@ def evaluate_due(now: datetime) -> list[ScalingDecision]:
             end=case.end,
             count=case.count or 0,
             past=pasts.get(case.workload.pk, NOTHING_YET),
-            held=case.trouble or _held(case, stopped, unsettled.get(case.workload.pk), now),
+            held=case.trouble or _held(case, unsettled.get(case.workload.pk), now),
         )
         row = _row(case, decision, now)
         if decision.action == HOLD:
@@ -101,7 +101,8 @@ def evaluate_due(now: datetime) -> list[ScalingDecision]:
 
 
 def _due(now: datetime) -> list[Case]:
-    policies = list(ScalingPolicy.objects.filter(enabled=True).select_related("service"))
+    stopped = Exists(StopSwitch.objects.filter(on=True))
+    policies = list(ScalingPolicy.objects.filter(enabled=True).annotate(stopped=stopped).select_related("service"))
     seconds = int(now.timestamp())
     ends = {policy.pk: boundary(policy.evaluation_period_seconds, seconds) for policy in policies}
     if not ends:
@@ -120,7 +121,7 @@ def _due(now: datetime) -> list[Case]:
         )
     }
     return [
-        Case(policy, workload, ends[policy.pk], known=_known(newest.get(policy.pk)))
+        Case(policy, workload, ends[policy.pk], policy.stopped, known=_known(newest.get(policy.pk)))
         for policy in waiting
         if (workload := workloads.get((policy.service_id, policy.environment))) is not None
     ]
@@ -182,9 +183,9 @@ def _scaler(case: Case) -> Scaler | None:
         return None
 
 
-def _held(case: Case, stopped: bool, unsettled: str | None, now: datetime) -> str:
+def _held(case: Case, unsettled: str | None, now: datetime) -> str:
     policy, workload = case.policy, case.workload
-    if stopped:
+    if case.stopped:
         return "the stop switch is on"
     if policy.paused_until is not None and policy.paused_until > now:
         return f"paused by {policy.paused_by} until {policy.paused_until:%Y-%m-%d %H:%M} UTC: {policy.paused_reason}"
@@ -307,15 +308,12 @@ def _said(scaler: Scaler) -> Count:
     return scaler.count()
 
 
-def recover(now: datetime) -> int:
+def recover(unsettled: Iterable[ScalingEvent], now: datetime) -> int:
     """Wake a worker for every change that was intended and whose worker has died; gives how many."""
-    left = ScalingEvent.objects.unsettled().filter(
-        Q(lease_until__lte=now) | Q(lease_until=None, created_at__lte=now - LEASE)
-    )
-    keys = list(left.values_list("pk", flat=True))
-    for key in keys:
-        wake("scaling.act", key)
-    return len(keys)
+    left = [event for event in unsettled if (event.lease_until or event.created_at + LEASE) <= now]
+    for event in left:
+        wake("scaling.act", event.pk)
+    return len(left)
 
 
 def forget(now: datetime) -> None:

@@ -79,7 +79,7 @@ def test_two_workers_that_evaluate_at_once_make_one_decision_and_one_change(twin
     def evaluate() -> None:
         together.wait()
         try:
-            runner.evaluate_due(NOW)
+            runner.evaluate_due(NOW, [])
         except Exception as error:
             failed.append(error)
         finally:
@@ -110,8 +110,8 @@ def test_a_worker_that_died_before_it_acted_is_taken_over(policy, twin):
     ScalingEvent.objects.update(lease_until=NOW + runner.LEASE)  # as if a worker had taken it and died
 
     assert runner.act(event.pk, now=NOW) is None
-    assert runner.recover(NOW + timedelta(seconds=30)) == 0
-    assert runner.recover(NOW + runner.LEASE) == 1
+    assert runner.recover(ScalingEvent.objects.unsettled(), NOW + timedelta(seconds=30)) == 0
+    assert runner.recover(ScalingEvent.objects.unsettled(), NOW + runner.LEASE) == 1
     assert runner.act(event.pk, now=NOW + runner.LEASE).success is True
     assert twin.asked == [3]
 
@@ -131,8 +131,8 @@ def test_a_lost_message_is_sent_again(policy, twin):
     minutes(workload_of(policy), 90)
     runner.tick(NOW)
     ScalingEvent.objects.update(created_at=NOW)
-    assert runner.recover(NOW + timedelta(seconds=60)) == 0
-    assert runner.recover(NOW + timedelta(minutes=2)) == 1
+    assert runner.recover(ScalingEvent.objects.unsettled(), NOW + timedelta(seconds=60)) == 0
+    assert runner.recover(ScalingEvent.objects.unsettled(), NOW + timedelta(minutes=2)) == 1
 
 
 def test_a_platform_that_cannot_be_reached_holds_and_says_so(policy, twin):

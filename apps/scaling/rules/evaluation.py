@@ -24,15 +24,22 @@ NOTHING_YET = Past()
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do at a window's end, by which rule, and the sentence for people."""
+    """What to do at a window's end, by which rule, and what it was decided by."""
 
     at: int  # the end of the window
     action: str
     before: int
     after: int
     rule: str
-    reason: str
+    policy: Policy
     windows: tuple[Window, ...] = ()
+    past: Past = NOTHING_YET
+    held: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The sentence for people. Made when it is asked for: of a replay's hundred thousand few are read."""
+        return _reason(self)
 
 
 def evaluate(
@@ -42,88 +49,136 @@ def evaluate(
 
     `held` says why nothing may be changed now (a change lock, a pause, the stop switch); empty: nothing does.
     """
-    after, rule, reason = _outcome(policy, seen, end, count, past, held)
+    after, rule = _outcome(policy, seen, end, count, past, held)
     action = UP if after > count else DOWN if after < count else HOLD
-    return Decision(end, action, count, after, rule, reason, tuple(seen))
+    return Decision(end, action, count, after, rule, policy, tuple(seen), past, held)
 
 
-def _outcome(
-    policy: Policy, seen: Sequence[Window], end: int, count: int, past: Past, held: str
-) -> tuple[int, str, str]:
-    """The count to come, the rule and the reason."""
+def _outcome(policy: Policy, seen: Sequence[Window], end: int, count: int, past: Past, held: str) -> tuple[int, str]:
+    """The count to come, and the rule."""
     if held:
-        return count, "held", f"held: {held}"
-    if not policy.min_instances <= count <= policy.max_instances:
-        return _brought_inside(policy, count)
-    counted = [window for window in seen if past.last_action is None or window.start >= past.last_action]
-    if len(counted) < policy.datapoints_to_trigger:
-        passed = f"{len(counted)} of {policy.datapoints_to_trigger} windows have passed since the last action"
-        return count, "waiting", f"held: {passed}"
-    scarcest = min(counted, key=lambda window: window.reporting)
-    if scarcest.reporting < REPORTING_SHARE:
-        return count, "too_little_reported", f"held: {_reported(scarcest)}, too few to decide by"
-    hottest = [_hottest(policy, window) for window in counted]
-    if all(share > policy.scale_up_threshold for _, share in hottest):
-        return _up(policy, counted[-1], hottest[-1], end, count, past)
-    if all(_is_cool(policy, window) for window in counted):
-        return _down(policy, counted[-1], end, count, past)
-    return count, "within", f"held: {_why_neither(policy, counted, hottest)}"
-
-
-def _brought_inside(policy: Policy, count: int) -> tuple[int, str, str]:
+        return count, "held"
     if count < policy.min_instances:
-        return policy.min_instances, "below_minimum", f"{_instances(count)} ran, the minimum is {policy.min_instances}"
-    return policy.max_instances, "above_maximum", f"{_instances(count)} ran, the maximum is {policy.max_instances}"
+        return policy.min_instances, "below_minimum"
+    if count > policy.max_instances:
+        return policy.max_instances, "above_maximum"
+    counted = _counted(seen, past)
+    if len(counted) < policy.datapoints_to_trigger:
+        return count, "waiting"
+    hot = cool = True
+    for window in counted:
+        if window.reporting < REPORTING_SHARE:
+            return count, "too_little_reported"
+        hot = hot and window.hottest > policy.scale_up_threshold
+        cool = cool and window.busiest < policy.scale_down_threshold
+    if hot:
+        return _up(policy, end, count, past)
+    if cool:
+        return _down(policy, end, count, past)
+    return count, "within"
 
 
-def _up(
-    policy: Policy, newest: Window, hottest: tuple[str, float], end: int, count: int, past: Past
-) -> tuple[int, str, str]:
-    metric, share = hottest
-    reason = (
+def _counted(seen: Sequence[Window], past: Past) -> Sequence[Window]:
+    """The windows that began after the last action."""
+    if past.last_action is None or (seen and seen[0].start >= past.last_action):
+        return seen
+    return [window for window in seen if window.start >= past.last_action]
+
+
+def _up(policy: Policy, end: int, count: int, past: Past) -> tuple[int, str]:
+    if count == policy.max_instances:
+        return count, "at_maximum"
+    if past.last_up is not None and end - past.last_up < policy.scale_up_cooldown_seconds:
+        return count, "cooldown_up"
+    return count + 1, "above_threshold"
+
+
+def _down(policy: Policy, end: int, count: int, past: Past) -> tuple[int, str]:
+    if count == policy.min_instances:
+        return count, "at_minimum"
+    if past.last_action is not None and end - past.last_action < policy.scale_down_cooldown_seconds:
+        return count, "cooldown_down"
+    return count - 1, "below_threshold"
+
+
+# --- In words ---------------------------------------------------------------------------------------------------------
+
+
+def _reason(decision: Decision) -> str:
+    if decision.rule in ("above_threshold", "at_maximum", "cooldown_up"):
+        why = _hot(decision.policy, decision.windows[-1]) + _but(decision)
+    elif decision.rule in ("below_threshold", "at_minimum", "cooldown_down"):
+        why = _cool(decision.policy, decision.windows[-1]) + _but(decision)
+    else:
+        why = _other(decision)
+    return f"held: {why}" if decision.action == HOLD else why
+
+
+def _other(decision: Decision) -> str:
+    """Why, where the load had no say or speaks for no change."""
+    policy, count = decision.policy, decision.before
+    counted = _counted(decision.windows, decision.past)
+    match decision.rule:
+        case "held":
+            return decision.held
+        case "below_minimum":
+            return f"{_instances(count)} ran, the minimum is {policy.min_instances}"
+        case "above_maximum":
+            return f"{_instances(count)} ran, the maximum is {policy.max_instances}"
+        case "waiting":
+            return f"{len(counted)} of {policy.datapoints_to_trigger} windows have passed since the last action"
+        case "too_little_reported":
+            return f"{_reported(min(counted, key=lambda window: window.reporting))}, too few to decide by"
+    return _why_neither(policy, counted)
+
+
+def _but(decision: Decision) -> str:
+    """What keeps the count where the load speaks for a change; empty when nothing does."""
+    policy, past = decision.policy, decision.past
+    match decision.rule:
+        case "at_maximum":
+            return f", but the maximum is {policy.max_instances}"
+        case "at_minimum":
+            return f", but the minimum is {policy.min_instances}"
+        case "cooldown_up":
+            left = _left((past.last_up or 0) + policy.scale_up_cooldown_seconds - decision.at)
+            return f", but the cooldown of the last scale-up lasts another {left}"
+        case "cooldown_down":
+            left = _left((past.last_action or 0) + policy.scale_down_cooldown_seconds - decision.at)
+            return f", but the cooldown of the last action lasts another {left}"
+    return ""
+
+
+def _hot(policy: Policy, newest: Window) -> str:
+    metric, share = _hottest(policy, newest)
+    return (
         f"{NAMES[metric]} {percent(share)} for {_span(policy)} (threshold {percent(policy.scale_up_threshold)})"
         f"{_missing(newest, 'idle on the way up')}"
     )
-    if count == policy.max_instances:
-        return count, "at_maximum", f"held: {reason}, but the maximum is {policy.max_instances}"
-    if past.last_up is not None and end - past.last_up < policy.scale_up_cooldown_seconds:
-        left = _left(past.last_up + policy.scale_up_cooldown_seconds - end)
-        return count, "cooldown_up", f"held: {reason}, but the cooldown of the last scale-up lasts another {left}"
-    return count + 1, "above_threshold", reason
 
 
-def _down(policy: Policy, newest: Window, end: int, count: int, past: Past) -> tuple[int, str, str]:
-    figures = " and ".join(f"{NAMES[metric]} {percent(newest.usage[metric].down / FULL)}" for metric in policy.metrics)
-    reason = (
+def _cool(policy: Policy, newest: Window) -> str:
+    figures = " and ".join(f"{NAMES[metric]} {percent(newest.used(metric).down / FULL)}" for metric in policy.metrics)
+    return (
         f"{figures} for {_span(policy)} (threshold {percent(policy.scale_down_threshold)})"
         f"{_missing(newest, 'fully loaded on the way down')}"
     )
-    if count == policy.min_instances:
-        return count, "at_minimum", f"held: {reason}, but the minimum is {policy.min_instances}"
-    if past.last_action is not None and end - past.last_action < policy.scale_down_cooldown_seconds:
-        left = _left(past.last_action + policy.scale_down_cooldown_seconds - end)
-        return count, "cooldown_down", f"held: {reason}, but the cooldown of the last action lasts another {left}"
-    return count - 1, "below_threshold", reason
 
 
 def _hottest(policy: Policy, window: Window) -> tuple[str, float]:
     """The metric that speaks loudest for another instance, and its share of 1."""
-    return max(((metric, window.usage[metric].up / FULL) for metric in policy.metrics), key=lambda pair: pair[1])
+    return max(((metric, window.used(metric).up / FULL) for metric in policy.metrics), key=lambda pair: pair[1])
 
 
-def _is_cool(policy: Policy, window: Window) -> bool:
-    return all(window.usage[metric].down / FULL < policy.scale_down_threshold for metric in policy.metrics)
-
-
-def _why_neither(policy: Policy, counted: Sequence[Window], hottest: Sequence[tuple[str, float]]) -> str:
+def _why_neither(policy: Policy, counted: Sequence[Window]) -> str:
     """Why the load speaks for no change."""
     newest = counted[-1]
     low, high = percent(policy.scale_down_threshold), percent(policy.scale_up_threshold)
-    if above := sum(share > policy.scale_up_threshold for _, share in hottest):
-        metric, share = max(hottest, key=lambda pair: pair[1])
+    if above := sum(window.hottest > policy.scale_up_threshold for window in counted):
+        metric, share = _hottest(policy, max(counted, key=lambda window: window.hottest))
         return f"{NAMES[metric]} {percent(share)} is above {high} in {above} of {len(counted)} windows"
     for metric in policy.metrics:
-        usage = newest.usage[metric]
+        usage = newest.used(metric)
         if usage.measured is None:
             return f"{NAMES[metric]} was not measured, which counts as 100 % on the way down"
         if usage.load / FULL < policy.scale_down_threshold <= usage.down / FULL and usage.missing:
@@ -132,8 +187,8 @@ def _why_neither(policy: Policy, counted: Sequence[Window], hottest: Sequence[tu
                 f"{_reported(newest)}; {missing:.3g} missing counts as 100 % on the way down → "
                 f"{NAMES[metric]} {percent(usage.down / FULL)}, not below {low}"
             )
-    figures = ", ".join(f"{NAMES[metric]} {_measured(newest.usage[metric])}" for metric in policy.metrics)
-    if below := sum(_is_cool(policy, window) for window in counted):
+    figures = ", ".join(f"{NAMES[metric]} {_measured(newest.used(metric))}" for metric in policy.metrics)
+    if below := sum(window.busiest < policy.scale_down_threshold for window in counted):
         return f"{figures}: below {low} in {below} of {len(counted)} windows only"
     return f"{figures}: not above {high}, and not all below {low}"
 

@@ -15,8 +15,10 @@ from itertools import pairwise
 
 from apps.scaling.rules.evaluation import HOLD, NOTHING_YET, Decision, Past, evaluate
 from apps.scaling.rules.policy import MINUTE, Policy
-from apps.scaling.rules.usage import FULL, Minute, window
+from apps.scaling.rules.usage import FULL, Minute, Window, window
 
+_Shape = tuple[int, tuple[str, ...]]  # of windows: their length and the metrics in them
+_Seen = tuple[Window, int | None]  # and how many ran at its end, where it is known
 THRASH = 1800  # seconds: an action that undoes the one before it within this time was for nothing
 
 
@@ -38,6 +40,39 @@ class History:
     changes: Sequence[Recorded] = ()
     held: Mapping[int, str] = field(default_factory=dict)  # by boundary, as far as it was recorded
     past: Past = NOTHING_YET  # before the first minute
+    # What several replays of one history share, made by the first that needs it.
+    _by_start: dict[int, Minute] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _windows: dict[_Shape, dict[int, tuple[Window, int | None]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _peaks: dict[tuple[str, ...], dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def by_start(self) -> Mapping[int, Minute]:
+        """The minutes by their starts."""
+        if not self._by_start:
+            self._by_start.update((minute.at, minute) for minute in self.minutes)
+        return self._by_start
+
+    def recorded(self, policy: Policy, start: int) -> _Seen:
+        """The window that begins then, and how many ran at its end; None when no minute of it knows."""
+        made = self._windows.setdefault((policy.evaluation_period_seconds, policy.metrics), {})
+        found = made.get(start)
+        if found is None:
+            end = start + policy.evaluation_period_seconds
+            known = (self.by_start().get(at) for at in range(end - MINUTE, start - 1, -MINUTE))
+            last = next((minute.ran for minute in known if minute is not None), None)
+            found = made[start] = window(policy, self.by_start(), start), last
+        return found
+
+    def peaks(self, metrics: tuple[str, ...]) -> Mapping[int, float]:
+        """By minute, how many instances the hottest metric would fill; minutes without figures are left out."""
+        if metrics not in self._peaks:
+            self._peaks[metrics] = {
+                minute.at: (minute.ran or 1) * max(_up(minute, metric) for metric in metrics)
+                for minute in self.minutes
+                if minute.expected
+            }
+        return self._peaks[metrics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +105,24 @@ def replay(policy: Policy, history: History, *, start: int, end: int) -> Replay:
     `history.minutes` should begin one lookback before `start`, for the first evaluation looks at them.
     """
     period = policy.evaluation_period_seconds
-    minutes = {minute.at: minute for minute in history.minutes}
     own = {change.at: change for change in history.changes if change.by_policy}
     others = sorted((one for one in history.changes if not one.by_policy and one.success), key=lambda one: one.at)
     first = -(-start // period) * period
     seen = deque(
-        (window(policy, minutes, at) for at in range(first - policy.lookback, first - period, period)),
+        (history.recorded(policy, at)[0] for at in range(first - policy.lookback, first - period, period)),
         maxlen=policy.datapoints_to_trigger,
     )
     past, extra = history.past, 0
     ran = _first_count(history.minutes, first - period)
     decisions: list[Decision] = []
     for at in range(first, end + 1, period):
-        ran = _ran(minutes, at - period, at, ran)
+        recorded, known = history.recorded(policy, at - period)
+        ran = ran if known is None else known
         while others and others[0].at < at:
             other = others.pop(0)
             past = _after(past, other.at, other.delta)
         count = max(0, ran + extra)
-        seen.append(window(policy, minutes, at - period).shared_by(count / ran if count and ran else 1))
+        seen.append(recorded.shared_by(count / ran if count and ran else 1))
         decision = evaluate(policy, seen, end=at, count=count, past=past, held=history.held.get(at, ""))
         decisions.append(decision)
         really = own.get(at)
@@ -97,7 +132,7 @@ def replay(policy: Policy, history: History, *, start: int, end: int) -> Replay:
             extra += moved
         if really is not None and really.success:
             extra -= really.delta
-    return Replay(tuple(decisions), *_summed(policy, minutes, decisions, start, end))
+    return Replay(tuple(decisions), *_summed(policy, history, decisions, start, end))
 
 
 def first_difference(one: Sequence[Decision], other: Sequence[Decision]) -> tuple[Decision, Decision] | None:
@@ -120,20 +155,15 @@ def _after(past: Past, at: int, delta: int) -> Past:
 
 def _first_count(minutes: Iterable[Minute], at: int) -> int:
     """How many ran before anything is known: as many as in the first minute that knows."""
-    return next((minute.ran for minute in sorted(minutes, key=lambda one: one.at) if minute.at >= at), 0)
-
-
-def _ran(minutes: Mapping[int, Minute], start: int, end: int, before: int) -> int:
-    """How many ran at the end of a window; as many as before when no minute of it knows."""
-    known = (minutes[at].ran for at in range(end - MINUTE, start - 1, -MINUTE) if at in minutes)
-    return next(known, before)
+    first = min((minute for minute in minutes if minute.at >= at), key=lambda one: one.at, default=None)
+    return 0 if first is None else first.ran
 
 
 def _summed(
-    policy: Policy, minutes: Mapping[int, Minute], decisions: Sequence[Decision], start: int, end: int
+    policy: Policy, history: History, decisions: Sequence[Decision], start: int, end: int
 ) -> tuple[tuple[tuple[int, int], ...], Figures]:
     """The count by time, and the figures of all minutes from `start` to `end`."""
-    period = policy.evaluation_period_seconds
+    period, peaks = policy.evaluation_period_seconds, history.peaks(policy.metrics)
     counts: list[tuple[int, int]] = []
     ran_minutes, above, known = 0, 0, 0
     spans = [(one.at - period, one.at, one.before) for one in decisions]
@@ -144,13 +174,13 @@ def _summed(
             continue
         if not counts or counts[-1][1] != count:
             counts.append((max(since, start), count))
+        full = policy.scale_up_threshold * (count or 1)
         for at in range(max(since, start), min(until, end), MINUTE):
             ran_minutes += count
-            minute = minutes.get(at)
-            if minute is not None and minute.expected:
+            peak = peaks.get(at)
+            if peak is not None:
                 known += 1
-                factor = count / minute.ran if count and minute.ran else 1
-                above += any(_up(minute, metric) / factor > policy.scale_up_threshold for metric in policy.metrics)
+                above += peak > full
     actions = [one for one in decisions if one.action != HOLD]
     thrash = sum(
         later.action != earlier.action and later.at - earlier.at <= THRASH for earlier, later in pairwise(actions)

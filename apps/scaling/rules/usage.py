@@ -4,8 +4,8 @@ What is missing never speaks for a change: an instance that did not report count
 loaded on the way down; one that is still warming up counts as idle on the way up.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from apps.scaling.rules.policy import CPU, MINUTE, Policy
 
@@ -62,6 +62,13 @@ class Usage:
     missing: float  # what those that did not report would add if they were fully loaded
     measured: float | None  # the mean of those that did report, for people
 
+    def shared_by(self, factor: float) -> "Usage":
+        """The same load on `factor` times as many instances."""
+        if factor == 1:
+            return self
+        measured = None if self.measured is None else self.measured / factor
+        return Usage(self.load / factor, self.warming / factor, self.missing, measured)
+
     @property
     def up(self) -> float:
         """What counts on the way up."""
@@ -75,29 +82,39 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One window: its start, how much of what should have reported did, and each metric's usage."""
+    """One window: its start, how much of what should have reported did, and each metric's usage.
+
+    `hottest` is the metric that counts most on the way up, `busiest` the one that counts most on the way down, both as
+    a share of 1.
+    """
 
     start: int
     reporting: float  # 0 to 1
     reported: float  # mean instances
     expected: float  # mean instances
-    usage: Mapping[str, Usage]
+    usage: Mapping[str, Usage]  # as it was recorded
+    hottest: float
+    busiest: float
+    factor: float = 1.0  # how many times the instances that ran share the load
+
+    def used(self, metric: str) -> Usage:
+        """A metric's usage on as many instances as share the load here."""
+        return self.usage[metric].shared_by(self.factor)
 
     def shared_by(self, factor: float) -> "Window":
-        """The same total load on `factor` times as many instances."""
+        """The same total load on `factor` times as many instances as were recorded."""
         if factor == 1:
             return self
-        return replace(
-            self,
-            usage={
-                metric: Usage(
-                    usage.load / factor,
-                    usage.warming / factor,
-                    usage.missing,
-                    None if usage.measured is None else usage.measured / factor,
-                )
-                for metric, usage in self.usage.items()
-            },
+        busiest = max([usage.load / factor + usage.missing for usage in self.usage.values()]) / FULL
+        return Window(
+            self.start,
+            self.reporting,
+            self.reported,
+            self.expected,
+            self.usage,
+            self.hottest / factor,
+            busiest,
+            factor,
         )
 
 
@@ -115,31 +132,37 @@ def windows(policy: Policy, minutes: Iterable[Minute], end: int) -> tuple[Window
 
 def window(policy: Policy, minutes: Mapping[int, Minute], start: int) -> Window:
     """The mean of a window's minutes. One that nobody recorded is one in which nobody reported."""
-    places = range(start, start + policy.evaluation_period_seconds, MINUTE)
-    found = [minute for at in places if (minute := minutes.get(at)) is not None and minute.expected > 0]
-    absent = len(places) - len(found)
-    reporting = reported = expected = 0.0
+    places = policy.evaluation_period_seconds // MINUTE
+    found = [
+        minute
+        for at in range(start, start + policy.evaluation_period_seconds, MINUTE)
+        if (minute := minutes.get(at)) is not None and minute.expected > 0
+    ]
+    reporting, reported, expected = 0.0, 0, 0
     for minute in found:
         reporting += minute.reported / minute.expected
         reported += minute.reported
         expected += minute.expected
+    usage = {metric: _usage(metric, found, places) for metric in policy.metrics}
     return Window(
-        start=start,
-        reporting=reporting / len(places),
-        reported=reported / len(places),
-        expected=expected / len(found) if found else 0.0,
-        usage={metric: _usage(metric, found, absent, len(places)) for metric in policy.metrics},
+        start,
+        reporting / places,
+        reported / places,
+        expected / len(found) if found else 0.0,
+        usage,
+        max(one.load - one.warming for one in usage.values()) / FULL,
+        max(one.load + one.missing for one in usage.values()) / FULL,
     )
 
 
-def _usage(metric: str, found: Iterable[Minute], absent: int, places: int) -> Usage:
-    load = warming = measured_sum = 0.0
-    missing, measured = FULL * absent, 0
+def _usage(metric: str, found: Sequence[Minute], places: int) -> Usage:
+    load = warming = total = 0.0
+    absent, measured = float(places - len(found)), 0
     for minute in found:
-        seen = minute.load(metric)
-        load += seen.total / minute.expected
-        warming += seen.warming / minute.expected
-        missing += FULL * (minute.expected - seen.count) / minute.expected
-        measured_sum += seen.total
+        seen, expected = minute.cpu if metric == CPU else minute.memory, minute.expected
+        load += seen.total / expected
+        warming += seen.warming / expected
+        absent += (expected - seen.count) / expected
+        total += seen.total
         measured += seen.count
-    return Usage(load / places, warming / places, missing / places, measured_sum / measured if measured else None)
+    return Usage(load / places, warming / places, FULL * absent / places, total / measured if measured else None)

@@ -80,6 +80,13 @@ def test_a_replay_is_the_same_each_time_and_needs_no_order():
     assert one == replay(POLICY, History(minutes[::-1]), start=BASE + 600, end=BASE + 3600)
 
 
+def test_replays_that_share_a_history_are_those_that_each_had_its_own():
+    minutes, span = minutes_of(*[20, 150, 190] * 20), {"start": BASE + 600, "end": BASE + 3600}
+    shared = History(minutes)
+    for policy in (POLICY, replace(POLICY, scale_up_threshold=0.6), replace(POLICY, metrics=(CPU,)), POLICY):
+        assert replay(policy, shared, **span) == replay(policy, History(minutes), **span)
+
+
 def test_the_total_load_is_conserved_on_more_instances():
     """Two instances at 90 %: a third makes it 60 %, which rests between the thresholds."""
     found = replay(POLICY, History(minutes_of(*[180] * 60)), start=BASE + 600, end=BASE + 3600)
