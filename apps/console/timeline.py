@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.core.cache import cache
 from django.db.models import Count, Min, Q
 
 from apps.alerts import windows
@@ -90,7 +91,7 @@ class Timeline:
 
     def health(self) -> None:
         """Strips of instances, endpoints and databases, and the maintenance windows behind them. Eight queries."""
-        ends = {kind: hour + HOUR for kind, hour in self._rolled()}
+        ends = self._rolled()
         firsts = {
             SubjectKind.INSTANCE: _first((row.workload.environment, row.registered_at) for row in self._instances),
             SubjectKind.DATABASE: _first((row.environment, row.created_at) for row in self._databases if row.watch),
@@ -143,13 +144,13 @@ class Timeline:
                 text = f"backup of {row.database or row.database_name} failed"
                 self._places[row.environment].events.append(Event(row.started_at, "backup", text, page_of(row)))
 
-    def _rolled(self) -> Iterator[tuple[SubjectKind, datetime]]:
-        """The last hour of each kind that has been summed up."""
-        self._hours: dict[SubjectKind, list[datetime]] = defaultdict(list)
-        found = RolledHour.objects.filter(hour__gte=self._since - HOUR).order_by("hour").values_list("kind", "hour")
-        for kind, hour in found:
-            self._hours[SubjectKind(kind)].append(hour)
-        yield from ((kind, hours[-1]) for kind, hours in self._hours.items())
+    def _rolled(self) -> dict[SubjectKind, datetime]:
+        """Until when each kind has been summed up."""
+        self._hours: dict[SubjectKind, dict[datetime, datetime]] = defaultdict(dict)
+        found = RolledHour.objects.filter(hour__gte=self._since - HOUR).order_by("hour")
+        for kind, hour, rolled_at in found.values_list("kind", "hour", "rolled_at"):
+            self._hours[SubjectKind(kind)][hour] = rolled_at
+        return {kind: max(hours) + HOUR for kind, hours in self._hours.items()}
 
     def _looked(self, kind: SubjectKind, first: datetime, end: datetime | None) -> Iterator[Sample]:
         for hour in self._hours[kind]:
@@ -163,18 +164,45 @@ class Timeline:
         return dict(rows.values_list("workload__environment").annotate(Min("created_at")))
 
     def _bad_hours(self) -> Iterator[tuple[str, SubjectKind, Sample]]:
-        rows = HealthHourly.objects.filter(Q(down__gt=0) | Q(degraded__gt=0), hour__gte=self._since - HOUR).order_by()
-        found = list(rows.values_list("kind", "subject", "hour", "down")[:HOURS])
-        asked = {int(subject) for kind, subject, _, _ in found if kind == SubjectKind.ENDPOINT}
-        places: dict[tuple[str, str], str] = {
-            (SubjectKind.ENDPOINT, str(pk)): environment
-            for pk, environment in Endpoint.objects.filter(pk__in=asked).values_list("pk", "workload__environment")
+        """The hours in which something was not good. One that is over stays what it was: it is read once and kept."""
+        keys = {
+            (kind, hour): f"timeline:{kind}:{hour:%Y%m%d%H}:{rolled_at.timestamp()}"
+            for kind, hours in self._hours.items()
+            for hour, rolled_at in hours.items()
         }
-        places |= {(SubjectKind.INSTANCE, row.pk): row.workload.environment for row in self._instances}
-        places |= {(SubjectKind.DATABASE, str(row.pk)): row.environment for row in self._databases}
+        kept: dict[str, dict[str, str]] = cache.get_many(keys.values())
+        if missing := {place for place, key in keys.items() if key not in kept}:
+            read = self._read({hour for _, hour in missing})
+            new = {keys[place]: read.get(place, {}) for place in missing}
+            cache.set_many(new, timeout=int((DAY + 2 * HOUR).total_seconds()))
+            kept |= new
+        for (kind, hour), key in keys.items():
+            if kind == SubjectKind.DATABASE and not self._databases:
+                continue  # there are none, or they are not for this person to see
+            for environment, state in kept[key].items():
+                yield environment, kind, Sample(hour, hour + HOUR, state)
+
+    def _read(self, hours: set[datetime]) -> dict[tuple[SubjectKind, datetime], dict[str, str]]:
+        """How bad these hours were in which environment, by kind and hour. Four queries; the same for everybody."""
+        rows = HealthHourly.objects.filter(Q(down__gt=0) | Q(degraded__gt=0), hour__in=hours).order_by()
+        found = list(rows.values_list("kind", "subject", "hour", "down")[:HOURS])
+        asked: dict[str, set[str]] = defaultdict(set)
+        for kind, subject, _, _ in found:
+            asked[kind].add(subject)
+        places: dict[tuple[str, str], str] = {}
+        for kind, model, column in (
+            (SubjectKind.INSTANCE, Instance, "workload__environment"),
+            (SubjectKind.ENDPOINT, Endpoint, "workload__environment"),
+            (SubjectKind.DATABASE, Database, "environment"),
+        ):
+            named = model.objects.filter(pk__in=asked[kind]).order_by().values_list("pk", column)
+            places |= {(kind, str(pk)): environment for pk, environment in named}
+        worst: dict[tuple[SubjectKind, datetime], dict[str, str]] = defaultdict(dict)
         for kind, subject, hour, down in found:
             if environment := places.get((kind, subject)):
-                yield environment, SubjectKind(kind), Sample(hour, hour + HOUR, BAD if down else WARNING)
+                of_hour = worst[SubjectKind(kind), hour]
+                of_hour[environment] = BAD if down or of_hour.get(environment) == BAD else WARNING
+        return worst
 
     def _present(self, ends: dict[SubjectKind, datetime]) -> None:
         """What has not been summed up yet: instances by their samples, the others by the state they are in."""

@@ -103,6 +103,7 @@ class CheckAdmin(ReadOnlyAdmin):
     """Raw checks of the last day, the newest first. Pages of one target are reached from the page of that target."""
 
     list_display_links = None
+    list_select_related = ()  # not joined: the database would begin with the targets and sort all there is
 
     def get_list_filter(self, request: HttpRequest) -> tuple[str, ...]:
         """Among millions, the few failed ones would be searched for one by one; of one target there are thousands."""
@@ -126,7 +127,6 @@ class EndpointCheckAdmin(CheckAdmin):
     list_display = ("when", "endpoint", "state", "http_status", "response", "error")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[EndpointCheck]:
-        # Not joined: the database would begin with the endpoints and sort all there is.
         return super().get_queryset(request).prefetch_related("endpoint__workload__service")
 
 

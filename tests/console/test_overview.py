@@ -15,6 +15,7 @@ from apps.console.timeline import Timeline
 from apps.core import ids
 from apps.core.charts import BAD, GOOD, WARNING
 from apps.health.models import DatabaseState, HealthHourly, RolledHour
+from apps.health.rules import hour_of
 from apps.inventory.models import Database, Instance
 from tests.console.test_endpoints import state
 from tests.factories import (
@@ -98,6 +99,8 @@ def test_what_is_wrong_stands_on_top_and_what_happened_before_on_one_axis(viewer
 def test_the_overview_costs_the_same_queries_however_many_rows_there_are(viewer):
     now = timezone.now()
     broken(now)
+    RolledHour.objects.create(kind="endpoint", hour=hour_of(now) - 2 * HOUR, checks=1, rolled_at=now)
+    viewer.get(reverse("admin:index"))  # reads what is kept from then on
     counts = []
     for turn in range(2):
         with CaptureQueriesContext(connection) as asked:
@@ -158,6 +161,27 @@ def test_a_strip_is_as_bad_as_its_hours_and_ends_as_it_is_now():
         (GOOD, 720 - 2.5 * per_hour, 710),
         (BAD, 710, 720),
     ]
+
+
+def test_hours_that_are_over_are_read_once_until_they_are_summed_up_anew():
+    now = timezone.now()
+    row, hour = EndpointFactory(), hour_of(now) - 2 * HOUR
+    type(row).objects.update(created_at=now - 10 * HOUR)
+    state(row, "healthy")
+    seal = RolledHour.objects.create(kind="endpoint", hour=hour, checks=60, rolled_at=now - HOUR)
+    found = HealthHourly.objects.create(
+        kind="endpoint", subject=str(row.pk), hour=hour, checks=60, healthy=60, degraded=0, down=0, unknown=0,
+        maintenance=0, measured=0, uptime=1,
+    )  # fmt: skip
+
+    def states() -> list[str]:
+        return [name for name, _, _ in lanes(now)["Endpoints"]]
+
+    assert BAD not in states()
+    HealthHourly.objects.filter(pk=found.pk).update(healthy=50, down=10)
+    assert BAD not in states()  # not read again
+    RolledHour.objects.filter(pk=seal.pk).update(rolled_at=now)
+    assert BAD in states()
 
 
 def test_an_environment_nobody_looked_at_has_gaps_and_no_colour():
