@@ -86,6 +86,17 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         },
         {
+            "title": "Scaling",
+            "separator": True,
+            "items": [
+                _item("Policies", "tune", "scaling_scalingpolicy_changelist", "scaling.view_scalingpolicy"),
+                _item(
+                    "Decisions", "psychology_alt", "scaling_scalingdecision_changelist", "scaling.view_scalingdecision"
+                ),
+                _item("Changes", "swap_vert", "scaling_scalingevent_changelist", "scaling.view_scalingevent"),
+            ],
+        },
+        {
             "title": "Builds",
             "separator": True,
             "items": [

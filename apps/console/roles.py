@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from apps.core import audit
 
-READABLE_APPS = ("core", "alerts", "inventory", "health", "backups", "builds", "deployments", "console")
+READABLE_APPS = ("core", "alerts", "inventory", "health", "backups", "builds", "deployments", "scaling", "console")
 OPERATED_APPS = ("inventory",)
 # Beyond what the apps' tables say: acting on the world. What loses data for good (a restore over a database, lifting a
 # legal hold) is for administrators, and for those to whom one of them gives that permission by name.
@@ -34,6 +34,10 @@ OPERATOR_PERMISSIONS = (
     "deployments.tick_deployment",
     "deployments.add_environmentvariablerule",
     "deployments.change_environmentvariablerule",
+    "scaling.add_scalingpolicy",
+    "scaling.change_scalingpolicy",
+    "scaling.pause_scalingpolicy",
+    "scaling.scale",
 )
 
 

@@ -162,7 +162,7 @@ def draw(
 ) -> Chart:
     """A chart of these. A curve shows the highest value of each column, for it is the peaks one looks for."""
     strips = tuple(Lane(name, _runs(axis, samples)) for name, samples in lanes)
-    drawn = _curve(axis, curve, unit)
+    drawn = curve_of(axis, curve, unit)
     marks = tuple(
         Mark(axis.x(moment.at), moment.kind, moment.text, moment.url) for moment in moments if axis.holds(moment.at)
     )
@@ -216,7 +216,8 @@ def _runs(axis: Axis, samples: Iterable[Sample]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def _curve(axis: Axis, samples: Iterable[Sample], unit: str) -> Curve | None:
+def curve_of(axis: Axis, samples: Iterable[Sample], unit: str, *, top: float | None = None) -> Curve | None:
+    """The highest value of each column up to `top`, or to a round value above all; None when nothing was measured."""
     peaks: list[float | None] = [None] * WIDTH
     for sample in samples:
         if sample.value is None or sample.until <= axis.start or sample.at >= axis.end:
@@ -226,7 +227,7 @@ def _curve(axis: Axis, samples: Iterable[Sample], unit: str) -> Curve | None:
     known = [peak for peak in peaks if peak is not None]
     if not known:
         return None
-    top = _round_up(max(known))
+    top = top or round_up(max(known))
     path: list[str] = []
     before: float | None = None
     for column, peak in enumerate(peaks):
@@ -238,7 +239,7 @@ def _curve(axis: Axis, samples: Iterable[Sample], unit: str) -> Curve | None:
     return Curve("".join(path), ticks)
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """The next of 1, 2, 5, 10, 20, …"""
     if value <= 1:
         return 1.0

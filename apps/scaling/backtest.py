@@ -25,7 +25,7 @@ LOAD_MODEL = (
 SETTABLE = (
     *("min_instances", "max_instances", "scale_up_threshold", "scale_down_threshold", "scale_up_cooldown_seconds"),
     *("scale_down_cooldown_seconds", "evaluation_period_seconds", "datapoints_to_trigger", "metrics"),
-    *("target_cpu_percent", "target_memory_percent"),
+    *services.TARGETS,
 )
 
 
@@ -48,7 +48,7 @@ def backtest(*, policy: ScalingPolicy, days: int, now: datetime) -> Backtest:
     """
     if not 1 <= days <= LONGEST:
         raise Invalid(f"Give 1 to {LONGEST} days: the minutes are kept so long.", field="days")
-    services.check(policy)
+    services.check(policy, to_try=True)
     workload = Workload.objects.filter(service=policy.service_id, environment=policy.environment).first()
     if workload is None:
         raise Conflict(f"There is no workload {policy} yet, so nothing was recorded of it.")

@@ -20,6 +20,7 @@ from apps.scaling.models import MAX_INSTANCES, ScalingEvent, ScalingPolicy, poli
 from apps.scaling.rules.policy import faults
 
 LONGEST_PAUSE = timedelta(days=30)
+TARGETS = ("target_cpu_percent", "target_memory_percent")
 
 
 def subject(policy: ScalingPolicy) -> str:
@@ -65,12 +66,16 @@ def change_policy(*, policy: ScalingPolicy, settings: dict[str, Any], actor: aud
     return save_policy(row, actor=actor)
 
 
-def check(policy: ScalingPolicy) -> None:
-    """Raises Invalid with the first wrong field, whether the policy is to be saved or only to be tried."""
+def check(policy: ScalingPolicy, *, to_try: bool = False) -> None:
+    """Raises Invalid with the first wrong field.
+
+    `to_try`: no decision uses the targets, so that they need not lie between thresholds that are only tried.
+    """
     try:
         policy.clean_fields()
         for field, message in faults(policy.rule()).items():
-            raise Invalid(message, field=field)
+            if not (to_try and field in TARGETS):
+                raise Invalid(message, field=field)
         policy.validate_constraints()
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))

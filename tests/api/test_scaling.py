@@ -44,6 +44,8 @@ def test_what_cannot_be_is_named_and_changes_nothing(api, wrong, field):
     ):
         if method == "POST" and path.endswith("policies") and wrong == {"max_instances": 1}:
             continue  # one of one is a policy
+        if path.endswith("backtest") and field.startswith("target"):
+            continue  # no decision uses them
         named = problem_of(api.send(method, path, body), 422)["errors"][0]["field"]
         assert named.removeprefix("settings.") == field
 

@@ -54,6 +54,8 @@ def test_decisions_made_live_equal_the_replay_of_the_same_minutes(lived):
 def test_another_threshold_is_compared_with_the_policy_in_force(lived):
     tried = backtest.changed(lived, {"scale_down_threshold": 0.02})
     found = backtest.backtest(policy=tried, days=1, now=END)
+    # No decision uses the targets, so they need not lie between thresholds that are only tried.
+    backtest.backtest(policy=backtest.changed(lived, {"scale_up_threshold": 0.7}), days=1, now=END)
 
     assert {one.action for one in found.tried.actions} == {"scale_up"}
     assert found.difference[1].action == "scale_down"

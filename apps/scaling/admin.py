@@ -1,0 +1,169 @@
+"""Scaling policies with what they decide and why, their backtest, and the history of decisions and changes."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from apps.core.display import badge, badges, moment, unbroken
+from apps.core.pages import DetailAdmin
+from apps.inventory import platforms
+from apps.inventory.models import Workload
+from apps.scaling import actions, details, display
+from apps.scaling.models import ScalingDecision, ScalingEvent, ScalingPolicy
+
+MOST = 200  # policies to choose from
+
+
+class PolicyFilter(admin.SimpleListFilter):
+    """The decisions of one policy."""
+
+    title = "policy"
+    parameter_name = "policy"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(row.pk, str(row)) for row in ScalingPolicy.objects.select_related("service")[:MOST]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ScalingDecision]) -> QuerySet[ScalingDecision]:
+        return queryset.filter(policy=self.value()) if self.value() else queryset
+
+
+@admin.register(ScalingPolicy)
+class ScalingPolicyAdmin(DetailAdmin):
+    list_display = ("where", "state", "bounds", "decided", "newest")
+    list_display_links = ("where",)
+    list_filter = ("environment", "enabled")
+    list_select_related = ("service",)
+    list_before_template = "admin/scaling/policies_before.html"
+    search_fields = ("=id", "service__slug")
+    search_help_text = "A policy's id or part of a service's name"
+    sortable_by = ()
+    views = {
+        name: lambda page, request, row, act=act: act(page, request, row)
+        for name, act in {
+            "change-settings": actions.change,
+            "backtest": actions.try_out,
+            "pause": actions.pause,
+            "resume": actions.resume,
+            "scale": actions.scale,
+        }.items()
+    }
+    detail = staticmethod(details.of_policy)
+    detail_template = "admin/scaling/policy.html"
+    page_related = ("service",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("scaling.add_scalingpolicy")
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """The page that asks for a new policy."""
+        return actions.add(self, request)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ScalingPolicy]:
+        # The newest decision from the index of (policy, boundary); the platform decides what a policy can do.
+        newest = ScalingDecision.objects.filter(policy=OuterRef("pk")).order_by("-boundary")
+        workload = Workload.objects.filter(service=OuterRef("service"), environment=OuterRef("environment"))
+        rows = super().get_queryset(request)
+        return rows.annotate(
+            platform=Subquery(workload.values("platform")[:1]),
+            platform_settings=Subquery(workload.values("platform_settings")[:1]),
+            newest_at=Subquery(newest.values("boundary")[:1]),
+            newest_reason=Subquery(newest.values("reason")[:1]),
+            newest_count=Subquery(newest.values("instances_after")[:1]),
+        )
+
+    @admin.display(description="workload")
+    def where(self, row: ScalingPolicy) -> SafeString:
+        return unbroken(str(row))
+
+    @admin.display(description="state")
+    def state(self, row: ScalingPolicy) -> SafeString:
+        scales = None if row.platform is None else platforms.scales(row.platform, row.platform_settings)
+        return badges(display.policy_labels(row, scales, timezone.now()))
+
+    @admin.display(description="instances")
+    def bounds(self, row: ScalingPolicy) -> SafeString:
+        now = "-" if row.newest_count is None else f"{row.newest_count}"
+        return unbroken(f"{now} of {row.min_instances} to {row.max_instances}")
+
+    @admin.display(description="decided")
+    def decided(self, row: ScalingPolicy) -> SafeString:
+        return unbroken(moment(row.newest_at))
+
+    @admin.display(description="why")
+    def newest(self, row: ScalingPolicy) -> str:
+        return row.newest_reason or "nothing decided yet"
+
+
+@admin.register(ScalingDecision)
+class ScalingDecisionAdmin(DetailAdmin):
+    list_display = ("when", "where", "decided", "reason", "late")
+    list_display_links = ("when",)
+    list_filter = ("action", PolicyFilter)
+    list_before_template = "admin/scaling/decisions_before.html"
+    sortable_by = ()  # the newest first, in the order of the index
+    detail = staticmethod(details.of_decision)
+    page_related = ("policy__service",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ScalingDecision]:
+        # In a query of its own: joined, the database would begin with the policies and sort all there is.
+        return super().get_queryset(request).prefetch_related("policy__service").defer("figures")
+
+    @admin.display(description="window's end")
+    def when(self, row: ScalingDecision) -> SafeString:
+        return unbroken(moment(row.boundary))
+
+    @admin.display(description="policy")
+    def where(self, row: ScalingDecision) -> SafeString:
+        return unbroken(str(row.policy))
+
+    @admin.display(description="decided")
+    def decided(self, row: ScalingDecision) -> SafeString:
+        return badge(*display.decision_label(row))
+
+    @admin.display(description="remark")
+    def late(self, row: ScalingDecision) -> str:
+        return "late samples" if row.late_samples else ""
+
+
+@admin.register(ScalingEvent)
+class ScalingEventAdmin(DetailAdmin):
+    list_display = ("when", "where", "change", "outcome", "who", "why")
+    list_display_links = ("when",)
+    list_filter = ("environment", "action", "success", "triggered_by", "service")
+    list_before_template = "admin/scaling/events_before.html"
+    search_fields = ("=id",)
+    search_help_text = "A whole id"
+    sortable_by = ()
+    detail = staticmethod(details.of_event)
+    page_related = ("workload__service",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ScalingEvent]:
+        return super().get_queryset(request).prefetch_related("service")
+
+    @admin.display(description="time")
+    def when(self, row: ScalingEvent) -> SafeString:
+        return unbroken(moment(row.timestamp))
+
+    @admin.display(description="workload")
+    def where(self, row: ScalingEvent) -> SafeString:
+        return unbroken(f"{row.service}/{row.environment}")
+
+    @admin.display(description="instances")
+    def change(self, row: ScalingEvent) -> SafeString:
+        return unbroken(display.change(row))
+
+    @admin.display(description="outcome")
+    def outcome(self, row: ScalingEvent) -> SafeString:
+        return badge(*display.event_label(row))
+
+    @admin.display(description="by")
+    def who(self, row: ScalingEvent) -> str:
+        return display.who(row)
+
+    @admin.display(description="why")
+    def why(self, row: ScalingEvent) -> str:
+        return row.trigger_reason
