@@ -5,7 +5,6 @@ a worker that dies between two looks, or in one, delays the gate until the next 
 platform for a rollback is followed by another, which asks again where that does no harm.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from apps.deployments.rules import gate as rules
 from apps.health import runner as health
 from apps.health.choices import CheckStatus
 from apps.health.models import HealthCheck
-from apps.health.probers.instance import Target, observe_all
+from apps.health.probers.instance import Target
 from apps.health.trial import ask_all
 from apps.inventory.models import Endpoint, Instance, Workload
 from apps.inventory.platforms.base import ROLLBACK, PlatformError, Release
@@ -80,7 +79,7 @@ def _faults(row: Deployment, gate: Gate, now: datetime) -> list[str]:
 
 def _accessible(workload: Workload) -> checklist.Standing:
     base = workload.base_url.rstrip("/")
-    [seen] = asyncio.run(observe_all([Target(str(workload.pk), f"{base}{workload.readiness_path}", preset="none")]))
+    [seen] = health.observe([Target(str(workload.pk), f"{base}{workload.readiness_path}", preset="none")])
     if seen.failure or seen.http_status is None or seen.http_status >= 500:
         detail = seen.failure or f"{base} answered {seen.http_status}"
         return checklist.Standing("services_accessible", ItemState.FAILED, detail)

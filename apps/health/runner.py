@@ -44,14 +44,19 @@ def look_at(instances: Sequence[Instance], at: datetime, *, now: datetime) -> li
     Instances need their workload and service at hand.
     """
     readings = _readings([instance.pk for instance in instances], since=now - rules.ERROR_WINDOW)
-    sockets = guarded_socket(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=places_of(settings.SELF_URL))
-    observations = asyncio.run(observe_all([target(instance) for instance in instances], sockets=sockets))
+    observations = observe([target(instance) for instance in instances])
     return store(
         [
             health_check(instance, at, observation, readings.get(instance.pk, ()))
             for instance, observation in zip(instances, observations, strict=True)
         ]
     )
+
+
+def observe(targets: Sequence[Target]) -> list[rules.Observation]:
+    """Read all of them at the same time, in their order, as far as their addresses may be asked."""
+    sockets = guarded_socket(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=places_of(settings.SELF_URL))
+    return asyncio.run(observe_all(targets, sockets=sockets))
 
 
 def target(instance: Instance) -> Target:

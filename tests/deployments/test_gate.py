@@ -135,6 +135,18 @@ def test_without_samples_the_gate_is_inconclusive_and_nothing_is_rolled_back(wor
     assert not Deployment.objects.filter(kind="rollback").exists()
 
 
+def test_the_metadata_service_is_not_asked_as_a_base_url_either(workload):
+    workload.base_url = "http://169.254.169.254"
+    workload.save()
+    row = services.finish(deployment=started(workload), actor=CI)
+
+    looked(row, 1)
+
+    item = row.checklist_items.get(key="services_accessible")
+    assert item.state == "failed"
+    assert "never asked" in item.detail
+
+
 def test_a_worker_that_dies_in_a_look_costs_one_look(watched, monkeypatch):
     row = services.finish(deployment=started(watched), actor=CI)
     gate = Gate.objects.get(pk=row.pk)

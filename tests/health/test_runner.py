@@ -209,3 +209,14 @@ def test_the_largest_figures_fit_their_columns(cpu):
 @pytest.mark.django_db
 def test_the_default_service_exists_from_the_start():
     assert Service.objects.filter(slug="app").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", ["http://169.254.169.254", "http://[::ffff:169.254.169.254]"])
+def test_the_metadata_service_is_never_asked_whoever_registers_it(url):
+    instance = InstanceFactory(url=url)
+
+    [row] = runner.sample(NOON)
+
+    assert (row.instance_id, row.overall_status) == (instance.pk, "unhealthy")
+    assert "link-local or metadata address, which is never asked" in str(row.reasons)
