@@ -13,7 +13,7 @@ from apps.core.admin import WritingAdmin
 from apps.core.audit import Actor
 from apps.inventory import services
 from apps.inventory.models import Instance, Service, Workload
-from apps.inventory.platforms.fields import MAX_SECRET
+from apps.inventory.platforms.fields import LONGEST_SECRET
 
 
 class AuditedAdmin(WritingAdmin):
@@ -55,7 +55,7 @@ class WorkloadForm(ModelForm):
     platform_secret = CharField(
         required=False,
         strip=True,
-        max_length=MAX_SECRET,
+        max_length=LONGEST_SECRET,
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
         help_text="Signs or authorises what is sent to the platform. Never shown again; empty: it stays as it is",
     )

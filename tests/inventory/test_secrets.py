@@ -139,3 +139,20 @@ def test_the_form_takes_a_secret_and_never_shows_it(client: Client):
     # An empty field leaves it alone.
     client.post(page, {**form, "platform_settings": '{"url": "https://ci.example.com/x"}', "platform_secret": ""})
     assert platform_of(Workload.objects.get(pk=workload.pk)).secret == "typed-in-secret-0001"
+
+
+def test_another_platform_does_not_inherit_the_secret_and_one_that_needs_none_has_none():
+    workload = hooked()
+    workload.platform, workload.platform_settings = "kubernetes", {"namespace": "shop", "name": "web"}
+    services.save(workload, actor=ANA)  # the account of the pod
+    assert Workload.objects.get(pk=workload.pk).platform_secret_sealed is None
+    assert AuditEntry.objects.filter(action="workload.secret_removed").count() == 1
+
+    workload.platform_settings = {**workload.platform_settings, "server": "https://k8s.example.com"}
+    services.save(workload, actor=ANA, platform_secret=SECRET)
+    workload.platform_settings = {**workload.platform_settings, "server": "https://elsewhere.example.com"}
+    with pytest.raises(Invalid, match="given for another address"):
+        services.save(workload, actor=ANA)
+    workload.platform, workload.platform_settings = "webhook", HOOK
+    with pytest.raises(Invalid, match="needs a secret"):
+        services.save(workload, actor=ANA)

@@ -80,3 +80,20 @@ def test_what_is_wrong_is_said_in_one_sentence_and_changes_nothing(workload, arg
 
     assert words in str(refused.value)
     assert Workload.objects.values().get() == before
+
+
+def test_a_kubeconfig_is_read_to_its_end(workload, tmp_path: Path):
+    text = f"""apiVersion: v1
+kind: Config
+current-context: shop
+contexts: [{{name: shop, context: {{cluster: here, user: ops}}}}]
+clusters: [{{name: here, cluster: {{server: "https://k8s.example.com"}}}}]
+users: [{{name: ops, user: {{token: {SECRET}}}}}]
+"""
+    (tmp_path / "config").write_text(text)
+    where = '{"namespace": "shop", "name": "web"}'
+
+    said(*("set", "shop/production", "--platform", "kubernetes", "--platform-settings", where),
+         *("--secret-file", str(tmp_path / "config")))  # fmt: skip
+
+    assert unseal_secret(Workload.objects.get()) == text.strip()

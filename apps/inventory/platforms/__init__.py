@@ -9,6 +9,7 @@ from apps.inventory.platforms.base import Platform, PlatformError, Scaler
 from apps.inventory.platforms.fields import Fields
 from apps.inventory.platforms.github import GitHub
 from apps.inventory.platforms.gunicorn import Gunicorn
+from apps.inventory.platforms.kubernetes import Kubernetes
 from apps.inventory.platforms.webhook import Webhook
 from apps.inventory.platforms.zeabur import Zeabur
 
@@ -30,6 +31,7 @@ class Kind(Protocol):
 PLATFORMS: dict[str, Kind] = {
     "advisory": Advisory,
     "github": GitHub,
+    "kubernetes": Kubernetes,
     "webhook": Webhook,
     "zeabur": Zeabur,
 }
@@ -45,6 +47,7 @@ class ScalerKind(Protocol):
 
 SCALERS: dict[str, ScalerKind] = {
     "gunicorn": Gunicorn,
+    "kubernetes": Kubernetes,
     "webhook": Webhook,
 }
 _SCALES_WITH = {"webhook": "scale_url"}  # kinds that scale only where this setting is given

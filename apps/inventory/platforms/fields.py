@@ -10,6 +10,7 @@ from apps.inventory.rules import http_url_fault
 SETTINGS, SECRET = "platform_settings", "platform_secret"
 MAX_URL = 300  # characters, as in every address of the inventory
 MAX_SECRET = 4096  # characters; the longest tokens in use stay below 2,000
+LONGEST_SECRET = 32 * 1024  # characters of a kubeconfig or of a certificate with its key
 
 
 class Fields:
@@ -38,6 +39,19 @@ class Fields:
         value = self._string(name, default)
         if not re.fullmatch(pattern, value):
             raise self._wrong(name, f"must be {what}")
+        return value
+
+    def optional(self, name: str, pattern: str, what: str) -> str:
+        """Such a text, or an empty one when the setting is not given."""
+        return self.text(name, pattern, what) if self._get(name, None) is not None else ""
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """A whole number from 1 on; the default when the setting is not given."""
+        value = self._get(name, default)
+        if value == default and name not in self._settings:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise self._wrong(name, f"must be a whole number from 1 to {most}")
         return value
 
     def boolean(self, name: str, default: bool) -> bool:

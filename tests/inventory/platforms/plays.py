@@ -1,6 +1,7 @@
 """Servers on this machine that play the other side of a scaler: they keep a count, and misbehave when told to."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -129,15 +130,17 @@ class UnixServer(ThreadingMixIn, UnixStreamServer):
 
 
 @contextmanager
-def served(play: HTTPPlay, path: Path | None = None) -> Iterator[str]:
+def served(play: HTTPPlay, path: Path | None = None, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The play at an address of its own, which is given; at a Unix socket when a path is named."""
     handler = type("Playing", (Handler,), {"play": play})
     port = 0 if path else free_port()
     server: TCPServer | UnixServer = UnixServer(str(path), handler) if path else TCPServer(("127.0.0.1", port), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield str(path) if path else f"http://127.0.0.1:{port}"
+        yield str(path) if path else f"http{'s' if tls else ''}://127.0.0.1:{port}"
     finally:
         play.ended.set()
         server.shutdown()

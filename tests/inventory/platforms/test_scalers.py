@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -9,11 +10,14 @@ from apps.core.errors import Conflict, Transient
 from apps.core.redaction import redact
 from apps.inventory.platforms import SCALERS, check_settings, scaler_for, scales
 from apps.inventory.platforms.base import CountChanged, PlatformError, PlatformUnavailable, SettingsInvalid
+from tests.inventory.platforms.cluster import NAME, NAMESPACE, Cluster
+from tests.inventory.platforms.conftest import RELEASE
 from tests.inventory.platforms.plays import ALIEN, BROKEN, DRIPPING, GARBAGE, MISSING, REFUSED, SLOW, Hook, served
 from tests.inventory.platforms.stands import BOUND, SECRET, Stand
 from tests.servers import free_port
 
-KINDS = ["gunicorn", "webhook"]
+KINDS = ["gunicorn", "kubernetes", "webhook"]
+ROLLING_OUT = ["kubernetes"]  # by images; the webhook has a contract of its own
 OVER_HTTP = [kind for kind in KINDS if kind != "gunicorn"]
 everything = pytest.mark.parametrize("stand", KINDS, indirect=True)
 only_webhook = pytest.mark.parametrize("stand", ["webhook"], indirect=True)
@@ -28,6 +32,18 @@ def webhook() -> Iterator[Stand]:
             "webhook", "instance", play, {"url": f"{url}/deploy", "scale_url": f"{url}/scale"},
             dict.fromkeys(("url", "scale_url"), f"http://127.0.0.1:{free_port()}"),
             {"scale_url": "ftp://ci.example.com"},
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kubernetes() -> Iterator[Stand]:
+    play = Cluster()
+    with served(play) as url:
+        yield Stand(
+            "kubernetes", "pod", play, {"server": url, "namespace": NAMESPACE, "name": NAME, "image": "shop:{version}"},
+            {"server": f"http://127.0.0.1:{free_port()}"},
+            {"namespace": "Shop", "kind": "Pod", "name": "web/scale", "container": "", "selector": "app in (a)",
+             "image": "shop", "port": 70000, "server": "kubernetes", "ca": 7},
         )  # fmt: skip
 
 
@@ -121,6 +137,10 @@ def test_an_answer_that_is_none_is_one_sentence_of_cause_and_remedy_without_a_se
     if trouble != GARBAGE:  # which accepts everything
         with pytest.raises(PlatformError, match=r"\.$") as caught:
             scaler.scale(3, seen=seen)
+        texts.append(str(caught.value))
+    if stand.kind in ROLLING_OUT:
+        with pytest.raises(PlatformError, match=r"\.$") as caught:
+            replace(scaler, limits=BOUND).roll_out(RELEASE)
         texts.append(str(caught.value))
     assert SECRET not in f"{texts} {caught.value!r} {caught.value.__cause__!r} {scaler!r}"
     assert SECRET not in redact(f"the log says {SECRET} too")

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,19 @@ def _settings(text: str) -> dict[str, Any]:
     return settings
 
 
+_DOCUMENTS = ("apiVersion:", "{", "-----BEGIN ")  # how a secret of several lines begins
+
+
 def _secret(path: str | None) -> str:
-    """The first line of the file; never an argument, which others can read while the command runs."""
+    """The first line of the file, or the whole of a kubeconfig or certificate.
+
+    Never an argument, which others can read while the command runs.
+    """
     if path is None:
         return ""
-    if path == "-":
-        return sys.stdin.readline().strip()
     try:
-        return Path(path).read_text().partition("\n")[0].strip()
+        with nullcontext(sys.stdin) if path == "-" else Path(path).open() as file:
+            first = file.readline()
+            return (first + file.read() if first.startswith(_DOCUMENTS) else first).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{path} cannot be read as text: name a file that holds the secret in one line.") from error
