@@ -22,6 +22,6 @@ def open_alerts(request: HttpRequest) -> dict[str, Any] | None:
         "rows": lines(found.worst_first()[:SHOWN], timezone.now()) if count else [],
         "count": count,
         "more": max(0, count - SHOWN),
-        "routes_missing": not routes,
+        "routes_missing": bool(count) and not routes,
         "routes_broken": [route for route in routes if route.failing_since is not None],
     }

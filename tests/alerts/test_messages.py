@@ -124,6 +124,16 @@ def test_routes_take_what_they_are_for(make_route):
     assert [len(told(name)) for name in ("all", "night", "staging")] == [4, 2, 1]
 
 
+def test_who_was_not_told_or_does_not_want_it_hears_of_no_recovery(make_route):
+    make_route("quiet", send_recoveries=False)
+    settle(KIND, [down()], now=NOW)
+    runner.gather(at(5))
+    make_route("late")
+    settle(KIND, [], now=at(60))
+    runner.gather(at(66))
+    assert titles() == ["Warning: GET https://shop.example/17 is down (production)"]
+
+
 def test_reminders_come_at_the_routes_interval_until_somebody_acknowledges(make_route):
     make_route("hourly", reminder_minutes=60)
     make_route("never", reminder_minutes=0)
