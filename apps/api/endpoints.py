@@ -72,13 +72,23 @@ class Endpoints(Router):
         limit: int = bodies.LIMIT,
         types: tuple[str, ...] = bodies.JSON_TYPES,
         keyed: bool = True,
+        repeatable: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """A POST, PATCH or DELETE. `limit`: bytes of its body. With `types` other than JSON the view reads `upload`.
 
         Not `keyed`: it stores nothing, so sent again it is done again, and no transaction is held while it waits.
+        `repeatable`: done again it changes nothing, so with a key no transaction is held while it reads and works.
         """
         return self._operation(
-            method, path, scope=scope, answers=answers, faults=WRITE_FAULTS, limit=limit, types=types, keyed=keyed
+            method,
+            path,
+            scope=scope,
+            answers=answers,
+            faults=WRITE_FAULTS,
+            limit=limit,
+            types=types,
+            keyed=keyed,
+            repeatable=repeatable,
         )
 
     def _operation(
@@ -93,6 +103,7 @@ class Endpoints(Router):
         types: tuple[str, ...] = (),
         files: tuple[str, ...] = (),
         keyed: bool = True,
+        repeatable: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         described: dict[str, Any] = {"parameters": [_KEY_PARAMETER]} if limit and keyed else {}
         if files:
@@ -103,7 +114,7 @@ class Endpoints(Router):
             described["requestBody"] = {"content": content, "required": True}
 
         def register(view: Callable[..., Any]) -> Callable[..., Any]:
-            gate = _Gate(view, scope, limit=limit, types=types, keyed=keyed)
+            gate = _Gate(view, scope, limit=limit, types=types, keyed=keyed, repeatable=repeatable)
             declared = self.api_operation(
                 [method],
                 path,
@@ -123,9 +134,17 @@ class _Gate:
     """Stands before one operation."""
 
     def __init__(
-        self, view: Callable[..., Any], scope: str, *, limit: int, types: tuple[str, ...], keyed: bool
+        self,
+        view: Callable[..., Any],
+        scope: str,
+        *,
+        limit: int,
+        types: tuple[str, ...],
+        keyed: bool,
+        repeatable: bool,
     ) -> None:
         self._view, self._scope, self._limit, self._types, self._keyed = view, scope, limit, types, keyed
+        self._repeatable = repeatable
         self._parameters: frozenset[str] = frozenset()
         self._takes_json = False
 
@@ -152,7 +171,9 @@ class _Gate:
                 digest = self._read_body(request)
                 if not self._keyed:
                     return run(request, **path)
-                return idempotency.once(request, request.token, digest, lambda: run(request, **path))
+                return idempotency.once(
+                    request, request.token, digest, lambda: run(request, **path), repeatable=self._repeatable
+                )
             except Exception as error:  # The last stop: whatever it is, a program is told so in the one shape.
                 return refusals.answer(error)
             finally:

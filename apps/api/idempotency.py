@@ -1,6 +1,7 @@
 """Writes that may be sent again: the same Idempotency-Key gets the same answer, and the work is done once.
 
-The answer is stored in the transaction of the work. A process that dies leaves neither, and the retry does both.
+The answer is stored in the transaction of the work. A process that dies leaves neither, and the retry does both. Work
+that changes nothing when it is done again needs no such transaction: its answer is stored behind it.
 """
 
 from collections.abc import Callable
@@ -20,10 +21,18 @@ LOCKED = (1205, 3572)  # MariaDB's and MySQL's numbers for a row that somebody e
 ROUNDS = 3  # the second one finds what was stored meanwhile; a third is for a row removed in between
 
 
-def once(request: HttpRequest, token: ApiToken, body_digest: str, run: Callable[[], HttpResponse]) -> HttpResponse:
+def once(
+    request: HttpRequest,
+    token: ApiToken,
+    body_digest: str,
+    run: Callable[[], HttpResponse],
+    *,
+    repeatable: bool = False,
+) -> HttpResponse:
     """The answer of `run`, or the stored one when this token has sent this key before.
 
     Only success is stored. What was refused has changed nothing, so it may be sent again with the same key.
+    `repeatable`: done again it changes nothing, so no transaction is open while it reads and works.
     """
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
@@ -32,12 +41,19 @@ def once(request: HttpRequest, token: ApiToken, body_digest: str, run: Callable[
         return invalid("", (HEADER, f"Use 1 to {rules.MAX_KEY} printable ASCII characters, such as a UUID."))
     digest = _digest(str(token.pk), key)
     fingerprint = _digest(str(request.method), request.get_full_path(), body_digest)
+    work = run
+    if repeatable and not StoredAnswer.objects.filter(digest=digest).exists():
+        response = run()
+
+        def work() -> HttpResponse:
+            return response
+
     for _ in range(ROUNDS):
         try:
             with transaction.atomic():
-                stored = _stored(digest)
+                stored = _stored(digest, wait=repeatable)
                 if stored is None:
-                    return _run(StoredAnswer(digest=digest, fingerprint=fingerprint, created_at=timezone.now()), run)
+                    return _run(StoredAnswer(digest=digest, fingerprint=fingerprint, created_at=timezone.now()), work)
         except IntegrityError:
             continue  # another request with this key has just been answered
         if stored.fingerprint != fingerprint:
@@ -46,13 +62,16 @@ def once(request: HttpRequest, token: ApiToken, body_digest: str, run: Callable[
     raise Conflict("This Idempotency-Key is used by several requests at once; try again.")
 
 
-def _stored(digest: str) -> StoredAnswer | None:
-    """What this key was answered. Raises Refused (409) while another request with it is under way."""
+def _stored(digest: str, *, wait: bool = False) -> StoredAnswer | None:
+    """What this key was answered. Raises Refused (409) while another request with it is under way, unless it waits."""
     rows = StoredAnswer.objects.filter(digest=digest)
     try:
-        stored = rows.select_for_update(nowait=True).first()
+        stored = rows.select_for_update(nowait=not wait).first()
     except OperationalError as error:
         if error.args[:1] and error.args[0] in LOCKED:
+            # Or another one only reads the answer just now: so does this one.
+            if answered := rows.filter(created_at__gt=timezone.now() - KEPT).first():
+                return answered
             raise Refused(
                 409,
                 "A request with this Idempotency-Key is under way; ask again for its answer.",

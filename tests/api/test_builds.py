@@ -1,9 +1,13 @@
 """Builds and reports through the API: right status, the field named, nothing stored of what is refused."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
 
+from apps.builds import intake
 from apps.builds.models import Build, Diagnostic, DiagnosticReport
 from tests.factories import BuildFactory, DiagnosticFactory
 
@@ -126,3 +130,33 @@ def test_a_report_may_be_sent_again_with_its_key(api):
     assert (first.status_code, again["Idempotent-Replay"]) == (201, "true")
     other = api.post(path, TSC + TSC, Content_Type="text/plain", Idempotency_Key="run-1")
     assert problem_of(other, 422)["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_with_a_key_is_read_outside_any_transaction_and_four_at_once_get_one_answer(api, monkeypatch):
+    build = BuildFactory()
+    path = f"/builds/{build.pk}/diagnostics?tool=tsc"
+    read, within = intake.read, []
+
+    def reading(*args, **kwargs):
+        within.append(connection.in_atomic_block)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(intake, "read", reading)
+    barrier = threading.Barrier(4)
+
+    def request(_):
+        barrier.wait()
+        try:
+            return api.post(path, TSC, Content_Type="text/plain", Idempotency_Key="run-1")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(request, range(4)))
+
+    assert within
+    assert not any(within)
+    assert {reply.status_code for reply in replies} == {201}
+    assert len({reply.content for reply in replies}) == 1
+    assert DiagnosticReport.objects.count() == Diagnostic.objects.count() == 1

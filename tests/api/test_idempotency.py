@@ -100,7 +100,7 @@ def test_when_the_answer_cannot_be_stored_nothing_was_done(api, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(idempotency.StoredAnswer.objects, "filter", dies)
-        patch.setattr(idempotency, "_stored", lambda digest: None)
+        patch.setattr(idempotency, "_stored", lambda digest, wait: None)
         reply = send(api)
     assert (reply.status_code, reply["Retry-After"]) == (503, "5")
     assert not Instance.objects.exists()
@@ -128,6 +128,24 @@ def test_of_eight_requests_at_once_with_one_key_one_does_the_work(api):
     assert all(reply["Retry-After"] == "1" for reply in replies if reply.status_code == 409)
     assert AuditEntry.objects.of("instance:web-1").count() == 1
     assert send(api)["Idempotent-Replay"] == "true"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_eight_replays_at_once_each_gets_the_answer(api):
+    first = send(api)
+    barrier = threading.Barrier(8)
+
+    def request(_):
+        barrier.wait()
+        try:
+            return [send(api) for _ in range(5)]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        replies = [reply for five in pool.map(request, range(8)) for reply in five]
+
+    assert {(reply.status_code, reply.content) for reply in replies} == {(201, first.content)}
 
 
 @pytest.mark.django_db(transaction=True)

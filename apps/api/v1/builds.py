@@ -218,6 +218,7 @@ def get_build(request: ApiRequest, build_id: Path[Identifier]) -> Any:
     answers={201: ReportsShown},
     limit=MAX_BYTES,
     types=REPORT_TYPES,
+    repeatable=True,
 )
 def report_diagnostics(request: ApiRequest, build_id: Path[Identifier], given: Query[ReportQuery]) -> Status[Any]:
     """Send what a tool printed, as it is, up to 32 MiB. The same report again changes nothing."""
