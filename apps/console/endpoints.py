@@ -266,7 +266,12 @@ def _page(request: HttpRequest, row: Endpoint) -> dict[str, Any]:
         "lead": checks.verdict(row, now),
         "progress": None,
         "actions": checks.try_button(request, row)
-        + buttons(request, row, ("Change", "edit", "inventory.change_endpoint", "", True)),
+        + buttons(
+            request,
+            row,
+            ("Change", "edit", "inventory.change_endpoint", "", True),
+            ("Remove", "delete", "inventory.delete_endpoint", "danger", True),
+        ),
         "charts": charts,
         "sections": (
             {

@@ -100,6 +100,12 @@ def test_an_endpoint_is_added_after_its_fault_was_explained_and_its_page_shows_t
     page.get_by_role("link", name="Endpoints", exact=True).first.click()
     expect(page.get_by_role("row").nth(1)).to_contain_text("Cart (GET /cart)")  # the worst is first
     picture(page, "endpoints")
+    page.get_by_role("link", name="Import").click()
+    wrong = {"name": "targets.csv", "mimeType": "text/csv", "buffer": b"environment,path\nmoon,/a\nproduction,b\n"}
+    page.locator("input[type=file]").set_input_files(wrong)
+    page.get_by_role("button", name="Import").click()
+    expect(page.get_by_text("row 2, environment: Enter one of development, staging, production.")).to_be_visible()
+    picture(page, "endpoint-import")
     page.goto(f"{console.base}/admin/inventory/endpoint/add/")
     page.locator("select[name=workload]").select_option(label="bazaar/production", force=True)
     page.get_by_label("Path").fill("/healthz")
