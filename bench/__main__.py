@@ -12,7 +12,7 @@ from bench.measure import RUNS, Report
 from bench.rollups import ROWS
 from tests.servers import MariaDB, Redis
 
-GROUPS = ("probes", "requests", "builds", "api", "rollups", "scaling", "backups")
+GROUPS = ("probes", "requests", "checks", "builds", "api", "rollups", "scaling", "backups")
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     if unknown := set(groups) - set(GROUPS):
         parser.error(f"There is no group {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}.")
     report = Report()
-    web = [name for name in ("probes", "requests", "builds", "api", "rollups", "scaling") if name in groups]
+    web = [name for name in ("probes", "requests", "checks", "builds", "api", "rollups", "scaling") if name in groups]
     if web:
         _web(report, web, rows=chosen.rows)
     if "backups" in groups:
@@ -49,12 +49,14 @@ def _web(report: Report, groups: list[str], *, rows: int) -> None:
         import django
 
         django.setup()
-        from bench import api, builds, probes, requests, rollups, scaling
+        from bench import api, builds, checks, probes, requests, rollups, scaling
 
         if "probes" in groups:
             probes.run(report)
         if "requests" in groups:
             requests.run(report)
+        if "checks" in groups:
+            checks.run(report)
         if "api" in groups:
             api.run(report)
         if "builds" in groups:

@@ -345,8 +345,8 @@ class Prober:
             self._missed.popleft()
         self.report.checks += len(batch)
         self.report.missed += len(gone)
-        if flips:
-            self._standings.flipped(flips)
+        self._standings.flipped(flips)
+        if flips := [flip for flip in flips if FAILED in (flip.before, flip.after.status)]:
             await self._database(standings.notice, flips, self._clock.wall())
 
     # ---- Being alive -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """How all targets of a slice stand at one moment: who fails, whether that is our own fault, and who has to be told."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -18,6 +19,7 @@ class Standings:
         self.held = False  # do we suspect ourselves?
         self._targets: dict[str, Watched] = {}
         self._seen: dict[str, Seen] = {}
+        self._failures: deque[float] = deque()  # when, of the last minute
 
     def __bool__(self) -> bool:
         return bool(self._targets)
@@ -28,6 +30,8 @@ class Standings:
         if one.last is not None:
             down = one.since.timestamp() if one.status == FAILED and one.since else None
             self._seen[one.key] = Seen(one.last.timestamp(), one.failing, down)
+            if one.failing:
+                self._failures.append(one.last.timestamp())
 
     def note(self, one: Watched, at: float, status: str) -> None:
         """A check that ended; one of unknown outcome says nothing."""
@@ -37,6 +41,8 @@ class Standings:
         if before is None and status == FAILED:
             return  # never good until now
         self._seen[one.key] = Seen(at, status == FAILED, before.down_since if before else None)
+        if status == FAILED:
+            self._failures.append(at)
 
     def failing(self, one: Watched) -> bool:
         """Whether its newest check failed."""
@@ -57,11 +63,16 @@ class Standings:
 
     def reconsider(self, now: float) -> list[Watched]:
         """Judge ourselves anew; when a suspicion begins, the targets whose last failures prove nothing."""
-        before, verdict = self.held, suspect(self._seen.values(), now, before=self.held)
+        (seconds, least), before = WINDOWS[-1], self.held
+        while self._failures and self._failures[0] < now - seconds:
+            self._failures.popleft()
+        if not before and len(self._failures) < least:
+            return []  # all is well: the usual case, which looks at nobody
+        verdict = suspect(self._seen.values(), now, before=self.held)
         self.held = verdict.held
         if not self.held or before:
             return []
-        oldest = now - WINDOWS[-1][0]
+        oldest = now - seconds
         return [
             self._targets[key] for key, seen in self._seen.items()
             if seen.failed and seen.at >= oldest and self.was_well(self._targets[key])
