@@ -71,7 +71,7 @@ class _Watching(ssl.SSLObject):
             found.append(datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC))
 
 
-def _context(*, verify: bool) -> ssl.SSLContext:
+def _context(verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.sslobject_class = _Watching
     if not verify:
@@ -85,7 +85,7 @@ class Asker:
 
     def __init__(self, *, allow_loopback: bool, always: frozenset[Place] = frozenset()) -> None:
         self._guard = guarded_socket(allow_loopback=allow_loopback, always=always)
-        self._trusted, self._untrusted = _context(verify=True), _context(verify=False)
+        self._contexts: dict[bool, ssl.SSLContext] = {}  # made when one is needed: reading all authorities takes 40 ms
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -99,9 +99,7 @@ class Asker:
         await self._stack.aclose()
 
     async def _session(self, **options: Any) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=self._guard, ssl=self._trusted, **options
-        )
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=self._guard, **options)
         session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None),
@@ -111,6 +109,11 @@ class Asker:
             trust_env=False,
         )
         return await self._stack.enter_async_context(session)
+
+    def _tls(self, verify: bool) -> ssl.SSLContext:
+        if verify not in self._contexts:
+            self._contexts[verify] = _context(verify)
+        return self._contexts[verify]
 
     async def ask(self, target: Target) -> Answer:
         """One check."""
@@ -139,7 +142,7 @@ class Asker:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                ssl=self._trusted if target.verify else self._untrusted,
+                ssl=self._tls(target.verify) if url.scheme == "https" else True,
             ) as response:
                 place = response.headers.get("Location")
                 if not target.follow or response.status not in _MOVED or place is None:
