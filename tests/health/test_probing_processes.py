@@ -85,7 +85,8 @@ from apps.inventory.models import Endpoint, Workload
 workload = Workload.objects.create(service_id={service}, environment="staging", base_url="{url}")
 for number in range({count}):
     Endpoint.objects.create(
-        workload=workload, name=str(number), endpoint_path=f"/api/{{number}}", interval_seconds=10, timeout_seconds=8
+        workload=workload, name=str(number), endpoint_path=f"/api/{{number}}", interval_seconds=10, timeout_seconds=8,
+        slow_ms=60_000,
     )
 """
 
