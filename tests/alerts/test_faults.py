@@ -19,7 +19,8 @@ from tests.alerts.conftest import received
 ROOT = Path(__file__).parents[2]
 # A part of Pulsewatch that finds something wrong while Redis is away, and dies before it can tell anybody.
 FINDS = """
-settle("endpoint_down", [Firing("endpoint:17", "GET / is down", "Look.", "critical")], now=timezone.now() - timedelta(seconds=10))
+earlier = timezone.now() - timedelta(seconds=10)
+settle("endpoint_down", [Firing("endpoint:17", "GET / is down", "Look.", "critical")], now=earlier)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 # A worker that dies between the server's answer and its own note of it.
