@@ -95,6 +95,7 @@ def test_an_endpoint_is_checked_at_its_time_and_its_state_is_known(server):
     assert ProbeSlice.objects.get().finished_at is not None
 
 
+@pytest.mark.engine
 def test_a_target_goes_down_after_three_failures_opens_one_alert_and_is_back_after_two_good_answers(server):
     (endpoint,) = endpoints(server)
     probe(0)
