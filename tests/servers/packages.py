@@ -121,7 +121,7 @@ def checked(command: Sequence[str | Path], *, seconds: float = COMMAND_SECONDS) 
 
 
 def cache_folder() -> Path:
-    """What stays from run to run: the unpacked MySQL, and locks."""
+    """What stays from run to run: the unpacked MySQL and Docker, and locks."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base, "pulsewatch-tests")
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from apps.core.redaction import register_secret
 from apps.inventory.platforms.advisory import Advisory
 from apps.inventory.platforms.base import Platform, PlatformError, Scaler
+from apps.inventory.platforms.docker import Docker
 from apps.inventory.platforms.fields import Fields
 from apps.inventory.platforms.github import GitHub
 from apps.inventory.platforms.gunicorn import Gunicorn
@@ -30,6 +31,7 @@ class Kind(Protocol):
 
 PLATFORMS: dict[str, Kind] = {
     "advisory": Advisory,
+    "docker": Docker,
     "github": GitHub,
     "kubernetes": Kubernetes,
     "webhook": Webhook,
@@ -46,6 +48,7 @@ class ScalerKind(Protocol):
 
 
 SCALERS: dict[str, ScalerKind] = {
+    "docker": Docker,
     "gunicorn": Gunicorn,
     "kubernetes": Kubernetes,
     "webhook": Webhook,

@@ -286,4 +286,4 @@ def words(text: object, secret: str) -> str:
     if not isinstance(text, str):
         return ""
     shown = "".join(letter if letter.isprintable() else " " for letter in text[:MAX_BODY])
-    return redact(" ".join(shown.replace(secret, "[redacted]").split()))[:MAX_SAID]
+    return redact(" ".join((shown.replace(secret, "[redacted]") if secret else shown).split()))[:MAX_SAID]

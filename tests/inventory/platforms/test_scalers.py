@@ -12,12 +12,13 @@ from apps.inventory.platforms import SCALERS, check_settings, scaler_for, scales
 from apps.inventory.platforms.base import CountChanged, PlatformError, PlatformUnavailable, SettingsInvalid
 from tests.inventory.platforms.cluster import NAME, NAMESPACE, Cluster
 from tests.inventory.platforms.conftest import RELEASE
+from tests.inventory.platforms.engine import SERVICE, Engine
 from tests.inventory.platforms.plays import ALIEN, BROKEN, DRIPPING, GARBAGE, MISSING, REFUSED, SLOW, Hook, served
 from tests.inventory.platforms.stands import BOUND, SECRET, Stand
 from tests.servers import free_port
 
-KINDS = ["gunicorn", "kubernetes", "webhook"]
-ROLLING_OUT = ["kubernetes"]  # by images; the webhook has a contract of its own
+KINDS = ["docker", "gunicorn", "kubernetes", "webhook"]
+ROLLING_OUT = ["docker", "kubernetes"]  # by images; the webhook has a contract of its own
 OVER_HTTP = [kind for kind in KINDS if kind != "gunicorn"]
 everything = pytest.mark.parametrize("stand", KINDS, indirect=True)
 only_webhook = pytest.mark.parametrize("stand", ["webhook"], indirect=True)
@@ -32,6 +33,19 @@ def webhook() -> Iterator[Stand]:
             "webhook", "instance", play, {"url": f"{url}/deploy", "scale_url": f"{url}/scale"},
             dict.fromkeys(("url", "scale_url"), f"http://127.0.0.1:{free_port()}"),
             {"scale_url": "ftp://ci.example.com"},
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    folder = tmp_path_factory.mktemp("docker")
+    play = Engine()
+    with served(play, folder / "docker.sock") as path:
+        yield Stand(
+            "docker", "replica", play, {"host": f"unix://{path}", "service": SERVICE, "image": "shop:{version}"},
+            {"host": f"unix://{folder}/nobody.sock"},
+            {"host": "docker", "service": "a b", "image": "shop", "network": "", "port": True, "ca": 7},
+            secret="",
         )  # fmt: skip
 
 
