@@ -23,6 +23,7 @@ from apps.health.choices import CheckStatus, HealthStatus
 from apps.health.models import HealthCheck
 from apps.inventory.choices import DatabaseEngine
 from apps.inventory.models import Database, Endpoint, Instance
+from apps.scaling.overview import counts
 
 _WORST_FIRST = (HealthStatus.UNHEALTHY, HealthStatus.DEGRADED, HealthStatus.UNKNOWN, HealthStatus.HEALTHY)
 _MOST_PRECIOUS_FIRST = [Environment.PRODUCTION.label, Environment.STAGING.label, Environment.DEVELOPMENT.label]
@@ -38,10 +39,12 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     may_see_deployments = request.user.has_perm("deployments.view_deployment")
     context["environments"] = None
     context["open_alerts"] = open_alerts(request)
-    if not (may_see_health or may_see_backups or may_see_deployments):
+    may_see_scaling = request.user.has_perm("scaling.view_scalingpolicy")
+    if not (may_see_health or may_see_backups or may_see_deployments or may_see_scaling):
         return context
     now = timezone.now()
     deployed = rollouts(now) if may_see_deployments else {}
+    scaled = counts(now) if may_see_scaling else {}
     rows = _watched_instances() if may_see_health else []
     instances = _instances(rows)
     found = list(Database.objects.select_related("plan", "health")[:READ]) if may_see_backups else []
@@ -80,11 +83,13 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "chart": timeline.chart(name.lower()),
             "events": timeline.events(name.lower()),
             "endpoints": endpoints.get(name),
+            "scaling": scaled.get(name, [])[:SHOWN],
+            "more_scaling": max(0, len(scaled.get(name, [])) - SHOWN),
             **_health(instances.get(name, [])),
             **_backups(databases.get(name, []), others.get(name, [])),
         }
         for name in _MOST_PRECIOUS_FIRST
-        if any(name in groups for groups in (instances, databases, others, deployed, endpoints))
+        if any(name in groups for groups in (instances, databases, others, deployed, endpoints, scaled))
     ]
     return context
 

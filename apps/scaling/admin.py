@@ -3,16 +3,14 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from apps.core.display import badge, badges, moment, unbroken
 from apps.core.pages import DetailAdmin
-from apps.inventory import platforms
-from apps.inventory.models import Workload
-from apps.scaling import actions, details, display
+from apps.scaling import actions, details, display, overview
 from apps.scaling.models import ScalingDecision, ScalingEvent, ScalingPolicy
 
 MOST = 200  # policies to choose from
@@ -63,17 +61,7 @@ class ScalingPolicyAdmin(DetailAdmin):
         return actions.add(self, request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ScalingPolicy]:
-        # The newest decision from the index of (policy, boundary); the platform decides what a policy can do.
-        newest = ScalingDecision.objects.filter(policy=OuterRef("pk")).order_by("-boundary")
-        workload = Workload.objects.filter(service=OuterRef("service"), environment=OuterRef("environment"))
-        rows = super().get_queryset(request)
-        return rows.annotate(
-            platform=Subquery(workload.values("platform")[:1]),
-            platform_settings=Subquery(workload.values("platform_settings")[:1]),
-            newest_at=Subquery(newest.values("boundary")[:1]),
-            newest_reason=Subquery(newest.values("reason")[:1]),
-            newest_count=Subquery(newest.values("instances_after")[:1]),
-        )
+        return overview.with_newest(super().get_queryset(request))
 
     @admin.display(description="workload")
     def where(self, row: ScalingPolicy) -> SafeString:
@@ -81,13 +69,11 @@ class ScalingPolicyAdmin(DetailAdmin):
 
     @admin.display(description="state")
     def state(self, row: ScalingPolicy) -> SafeString:
-        scales = None if row.platform is None else platforms.scales(row.platform, row.platform_settings)
-        return badges(display.policy_labels(row, scales, timezone.now()))
+        return badges(display.policy_labels(row, overview.scales(row), timezone.now()))
 
     @admin.display(description="instances")
     def bounds(self, row: ScalingPolicy) -> SafeString:
-        now = "-" if row.newest_count is None else f"{row.newest_count}"
-        return unbroken(f"{now} of {row.min_instances} to {row.max_instances}")
+        return unbroken(overview.count_text(row), f"of {row.min_instances} to {row.max_instances}")
 
     @admin.display(description="decided")
     def decided(self, row: ScalingPolicy) -> SafeString:

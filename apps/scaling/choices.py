@@ -30,3 +30,11 @@ class Trigger(TextChoices):
     MANUAL = "manual"
     DEPLOYMENT = "deployment"
     OTHER = "other", "somebody else"
+
+
+class Outcome(TextChoices):
+    """What a total counts: decisions, or changes by how they ended."""
+
+    DECIDED = "decided"
+    SUCCESS = "success"
+    FAILED = "failed"

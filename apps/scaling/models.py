@@ -10,7 +10,7 @@ from django.db.models import Case, F, Q, Value, When
 from apps.core.choices import Environment
 from apps.core.models import MAX_REASON
 from apps.inventory.models import DEFAULT_SERVICE, Service, Workload
-from apps.scaling.choices import DecisionAction, EventAction, Metrics, Trigger
+from apps.scaling.choices import DecisionAction, EventAction, Metrics, Outcome, Trigger
 from apps.scaling.rules.policy import MINUTE, Policy
 
 SCALED = (Environment.PRODUCTION, Environment.STAGING)  # development is nobody's load
@@ -144,7 +144,10 @@ class ScalingDecision(models.Model):
         db_table = "scaling_decisions"
         ordering = ("-boundary",)
         default_permissions = ("view",)
-        indexes = (models.Index(fields=("boundary",), name="idx_scaling_decisions_boundary"),)
+        indexes = (
+            models.Index(fields=("boundary",), name="idx_scaling_decisions_boundary"),
+            models.Index(fields=("policy", "action"), name="idx_scaling_decisions_counted"),
+        )
         constraints = (
             models.UniqueConstraint(fields=("policy", "boundary"), name="scaling_decisions_one_a_window"),
             models.CheckConstraint(
@@ -215,6 +218,7 @@ class ScalingEvent(models.Model):
             models.Index(fields=("environment", "timestamp"), name="idx_scaling_events_environment_timestamp"),
             models.Index(fields=("action",), name="idx_scaling_events_action"),
             models.Index(fields=("workload", "timestamp"), name="idx_scaling_events_workload"),
+            models.Index(fields=("workload", "action", "success"), name="idx_scaling_events_counted"),
             models.Index(fields=("timestamp",), name="idx_scaling_events_timestamp"),
         )
         constraints = (
@@ -231,3 +235,26 @@ class ScalingEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.instances_before} → {self.instances_after}"
+
+
+class ScalingTotal(models.Model):
+    """How many decisions, or changes, of a kind have been forgotten, so that what is counted never falls."""
+
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="+", db_index=False)
+    environment = models.CharField(max_length=16, choices=Environment)
+    action = models.CharField(max_length=16, choices=[*DecisionAction.choices, ("manual_scale", "Manual Scale")])
+    outcome = models.CharField(max_length=16, choices=Outcome)
+    count = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        db_table = "scaling_totals"
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=("service", "environment", "action", "outcome"), name="scaling_totals_one_of_a_kind"
+            ),
+            models.CheckConstraint(condition=Q(outcome__in=Outcome.values), name="scaling_totals_outcome_known"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.service_id}/{self.environment} {self.action} {self.outcome}: {self.count}"

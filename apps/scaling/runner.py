@@ -5,7 +5,8 @@ the row unsettled; the next tick has another worker look at what the platform sa
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, Q, QuerySet
+from django.db.models import Exists, F, Q, QuerySet
 
 from apps.core.errors import Conflict
 from apps.core.models import MAX_REASON, StopSwitch
@@ -22,8 +23,8 @@ from apps.inventory.models import Workload
 from apps.inventory.platforms.base import Count, CountChanged, PlatformError, Scaler
 from apps.inventory.runner import scaler_of
 from apps.scaling import history, records
-from apps.scaling.choices import DecisionAction, Trigger
-from apps.scaling.models import MAX_PERIOD, ScalingDecision, ScalingEvent, ScalingPolicy
+from apps.scaling.choices import DecisionAction, Outcome, Trigger
+from apps.scaling.models import MAX_PERIOD, ScalingDecision, ScalingEvent, ScalingPolicy, ScalingTotal
 from apps.scaling.rules.evaluation import HOLD, NOTHING_YET, Decision, evaluate
 from apps.scaling.rules.usage import boundary, windows
 
@@ -320,13 +321,36 @@ def forget(now: datetime) -> None:
     """Remove decisions of more than 7 days ago and events of more than 90, in short transactions."""
     if StopSwitch.objects.filter(on=True).exists():
         return
-    _remove(ScalingDecision.objects.filter(boundary__lt=now - DECISIONS_KEPT))
-    _remove(ScalingEvent.objects.filter(timestamp__lt=now - EVENTS_KEPT).exclude(success=None))
+    policies = {row.pk: row for row in ScalingPolicy.objects.all()}
+    _remove(
+        ScalingDecision.objects.filter(boundary__lt=now - DECISIONS_KEPT).defer("figures", "reason"),
+        lambda row: (policies.get(row.policy_id) or row.policy, Outcome.DECIDED),
+    )
+    _remove(
+        ScalingEvent.objects.filter(timestamp__lt=now - EVENTS_KEPT).exclude(success=None),
+        lambda row: (row, Outcome.SUCCESS if row.success else Outcome.FAILED),
+    )
 
 
-def _remove(rows: QuerySet[Any]) -> None:
-    while keys := list(rows.values_list("pk", flat=True)[:BATCH]):
-        rows.model._default_manager.filter(pk__in=keys).delete()
+def _remove(rows: QuerySet[Any], place: Callable[[Any], tuple[ScalingPolicy | ScalingEvent, Outcome]]) -> None:
+    """Remove rows and add them to the totals, a batch in a transaction: whoever comes second finds them gone."""
+    while True:
+        with transaction.atomic():
+            gone = list(rows.select_for_update()[:BATCH])
+            if not gone:
+                return
+            counted: Counter[tuple[int, str, str, str]] = Counter()
+            for row in gone:
+                where, outcome = place(row)
+                counted[where.service_id, where.environment, row.action, outcome] += 1
+            for (service_id, environment, action, outcome), count in sorted(counted.items()):
+                ScalingTotal.objects.get_or_create(
+                    service_id=service_id, environment=environment, action=action, outcome=outcome
+                )
+                ScalingTotal.objects.filter(
+                    service=service_id, environment=environment, action=action, outcome=outcome
+                ).update(count=F("count") + count)
+            rows.model._default_manager.filter(pk__in=[row.pk for row in gone]).delete()
 
 
 def _moment(seconds: int) -> datetime:

@@ -3,19 +3,23 @@
 from celery import shared_task
 from django.utils import timezone
 
-from apps.scaling import runner
+from apps.scaling import alarms, runner
 
 
 @shared_task(name="scaling.act")
 def act(key: str) -> None:
     """Make one intended change."""
-    runner.act(key, now=timezone.now())
+    event = runner.act(key, now=timezone.now())
+    if event is not None:
+        alarms.check(timezone.now(), workload_id=event.workload_id)
 
 
 @shared_task(name="scaling.tick")
 def tick() -> None:
     """Once a minute."""
-    runner.tick(timezone.now())
+    now = timezone.now()
+    runner.tick(now)
+    alarms.check(now)
 
 
 @shared_task(name="scaling.clean_up")
