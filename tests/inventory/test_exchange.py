@@ -261,7 +261,8 @@ def test_names_that_only_the_database_finds_equal_are_refused_as_a_whole(shop):
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-rows = st.lists(st.fixed_dictionaries({"path": texts.map("/{}".format), "name": texts}), max_size=5)
+names = st.builds(str.__add__, st.sampled_from(["", "=", "+", "-", "@", "'=", "''@", "'", "\t", "\r"]), texts)
+rows = st.lists(st.fixed_dictionaries({"path": texts.map("/{}".format), "name": names}), max_size=5)
 
 
 @settings(max_examples=200)
