@@ -50,7 +50,8 @@ def receive(
             row.save(force_insert=True)
     except IntegrityError:
         with transaction.atomic():
-            row = WebhookDelivery.objects.select_for_update().get(source=source, delivery_id=delivery_id)
+            named = delivery_id.encode().hex().upper()
+            row = WebhookDelivery.objects.select_for_update().get(source=source, delivery_bytes=named)
             if row.outcome == DeliveryOutcome.APPLIED:
                 return row, False
             if row.outcome != DeliveryOutcome.PENDING:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Func, Q, Value, When
 
 from apps.api.choices import DeliveryOutcome, DeliverySource
 
@@ -109,6 +109,12 @@ class WebhookDelivery(models.Model):
 
     source = models.CharField(max_length=16, choices=DeliverySource)
     delivery_id = models.CharField("delivery", max_length=128)
+    # Ids that differ only by case are two, and one text to MySQL; their bytes differ everywhere.
+    delivery_bytes = models.GeneratedField(
+        expression=Func(F("delivery_id"), function="HEX"),
+        output_field=models.CharField(max_length=256),
+        db_persist=True,
+    )
     event = models.CharField(max_length=50)
     received_at = models.DateTimeField("received")
     outcome = models.CharField(max_length=16, choices=DeliveryOutcome)
@@ -128,7 +134,7 @@ class WebhookDelivery(models.Model):
             models.Index(fields=("outcome", "received_at"), name="idx_webhook_deliveries_outcome"),
         )
         constraints = (
-            models.UniqueConstraint(fields=("source", "delivery_id"), name="webhook_deliveries_once"),
+            models.UniqueConstraint(fields=("source", "delivery_bytes"), name="webhook_deliveries_once"),
             models.CheckConstraint(
                 condition=Q(source__in=DeliverySource.values), name="webhook_deliveries_source_known"
             ),

@@ -12,6 +12,7 @@ from apps.core.choices import Environment
 Item = TypeVar("Item")
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_SPACE_FOR_PLUS = re.compile(r" (?=\d\d:\d\d\Z)", re.ASCII)
 FIRST_YEAR, LAST_YEAR = 1970, 2999  # what all databases store and all zones can express
 
 
@@ -34,6 +35,12 @@ def _moment(value: Any) -> datetime:
 # A moment coming in. `date-time` is RFC 3339.
 Moment = Annotated[
     datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
+]
+# The same as a parameter, where a plus that was not encoded stands for a space.
+AskedMoment = Annotated[
+    datetime,
+    BeforeValidator(lambda value: _moment(_SPACE_FOR_PLUS.sub("+", value) if isinstance(value, str) else value)),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
 ]
 EnvironmentName = words(Environment)
 Slug = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[-a-zA-Z0-9_]+$")]

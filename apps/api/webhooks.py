@@ -23,6 +23,10 @@ from apps.deployments.sources import GITHUB
 from apps.deployments.sources.signatures import HEADER, Check
 
 LIMIT = 25 * bodies.MIB  # GitHub sends no larger payload
+# Signs that begin a value or part two. Real payloads hold a few thousand; each value takes up to some 200 bytes of
+# memory, whatever it takes in the body.
+SIGNS = b"[{,"
+MOST_SIGNS = 200_000
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 _DELIVERY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _EVENT = re.compile(r"[a-z_]{1,50}")
@@ -71,6 +75,12 @@ def _genuine(secret: str, body: IO[bytes], signature: str) -> bool:
 
 
 def _payload(body: IO[bytes]) -> Mapping[str, Any]:
+    signs = 0
+    while piece := body.read(bodies.PIECE):
+        signs += sum(piece.count(sign) for sign in SIGNS)
+        if signs > MOST_SIGNS:
+            raise Refused(413, f"The body holds more than {MOST_SIGNS:,} values: no report of a deployment does.")
+    body.seek(0)
     try:
         payload = json.load(body)
     except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from django.db import connection
+from django.db.models import Case, F, Q, TextField, Value, When
 
 from apps.builds import rules
 from apps.builds.choices import BuildStatus, DiagnosticStatus
@@ -20,6 +21,8 @@ from apps.core.redaction import redact
 
 # What a report says anew of a diagnostic it knows. Never its status: a person may be changing that just now.
 CARRIED = ["line_number", "column_number", "error_message", "level", "severity", "last_build", "updated_at"]
+
+GONE = "No longer reported by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def _apply(report: DiagnosticReport, delivery: Delivery, now: datetime) -> None:
         report.carried += len(carried)
     for part in sliced(back):
         report.reopened += mine.filter(pk__in=part, status=DiagnosticStatus.RESOLVED).update(
-            status=DiagnosticStatus.IDENTIFIED, resolved_at=None
+            status=DiagnosticStatus.IDENTIFIED, resolved_at=None, resolution_notes=_unless_a_person_said(None)
         )
     if report.complete:
         gone = [pk for pk, status, _ in known.values() if status != DiagnosticStatus.RESOLVED]
@@ -151,10 +154,16 @@ def _apply(report: DiagnosticReport, delivery: Delivery, now: datetime) -> None:
                 .update(
                     status=DiagnosticStatus.RESOLVED,
                     resolved_at=now,
-                    resolution_notes=f"No longer reported by {report.build_id}.",
+                    resolution_notes=_unless_a_person_said(f"{GONE} {report.build_id}."),
                     updated_at=now,
                 )
             )
+
+
+def _unless_a_person_said(text: str | None) -> Case:
+    """Notes in the place of none or of our own. A person's stay."""
+    ours = Q(resolution_notes=None) | Q(resolution_notes="") | Q(resolution_notes__startswith=GONE)
+    return Case(When(ours, then=Value(text)), default=F("resolution_notes"), output_field=TextField(null=True))
 
 
 class _Writer:

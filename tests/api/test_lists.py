@@ -65,6 +65,7 @@ def test_times_go_out_in_utc_with_all_their_digits_and_come_in_with_any_zone(api
     assert walk(api, "/health-checks?limit=1")[0]["timestamp"] == stamp(row.timestamp)
     berlin = (row.timestamp + timedelta(hours=1)).isoformat().replace("+00:00", "%2B01:00")
     assert walk(api, f"/health-checks?since={berlin}") != []
+    assert walk(api, f"/health-checks?since={berlin.replace('%2B', '+')}") != []  # as people forget to encode it
     later = (row.timestamp + timedelta(hours=1, microseconds=1)).isoformat().replace("+00:00", "%2B01:00")
     assert walk(api, f"/health-checks?since={later}") == []
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -112,6 +113,19 @@ def test_a_body_beyond_25_mib_is_refused_by_its_length_alone():
     refused(send(b"{}", Content_Length="1000000000000"), 413)
 
 
+@pytest.mark.parametrize("values", [b"[],", b'{"a":[{}]},', b"0.1,"])
+def test_a_signed_body_of_millions_of_values_is_refused_before_it_is_read_into_memory(values):
+    tracemalloc.start()
+    try:
+        reply = send(b'{"a":[' + values * (24_000_000 // len(values)) + b"0]}")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert "200,000 values" in refused(reply, 413)
+    assert peak < 110 * 2**20  # of which the test itself has the body three times over
+
+
 def test_a_payload_of_24_mb_is_taken(shop):
     payload = {**STATUS, "padding": "x" * 24_000_000}
 
@@ -156,6 +170,13 @@ def test_the_same_delivery_again_changes_nothing(shop):
     assert again.status_code == 202
     assert again.json() == {**first, "duplicate": True}
     assert Deployment.objects.count() == WebhookDelivery.objects.count() == 1
+
+
+def test_deliveries_whose_ids_differ_by_case_are_two(shop):
+    assert [send(PING, event="ping", delivery=name).json()["duplicate"] for name in ("a-1", "A-1", "a-1")] == [
+        False, False, False,
+    ]  # fmt: skip
+    assert set(WebhookDelivery.objects.values_list("delivery_id", flat=True)) == {"a-1", "A-1"}
 
 
 def test_zeabur_without_an_id_is_known_by_what_it_says(shop):

@@ -198,3 +198,17 @@ def test_a_path_outside_the_root_refuses_the_whole_report(app, content, options,
 def test_an_unknown_format_is_refused(app):
     with pytest.raises(Invalid, match="tsc, sarif"):
         services.report_diagnostics(build=build(app), actor=CI, report_format="junit", content=b"")
+
+
+def test_what_a_person_wrote_outlives_reports(app):
+    report(build(app), ONE + OTHER)
+    noted = Diagnostic.objects.get(error_code="TS2322")
+    services.move_diagnostic(diagnostic=noted, status="deferred", actor=CI, notes="waiting for upstream")
+
+    gone = report(build(app), b"")
+
+    notes = dict(Diagnostic.objects.values_list("error_code", "resolution_notes"))
+    assert notes == {"TS2322": "waiting for upstream", "TS7006": f"No longer reported by {gone.build_id}."}
+    report(build(app), ONE + OTHER)
+    notes = dict(Diagnostic.objects.values_list("error_code", "resolution_notes"))
+    assert notes == {"TS2322": "waiting for upstream", "TS7006": None}

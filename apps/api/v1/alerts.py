@@ -15,7 +15,7 @@ from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import page
 from apps.api.refusals import NotFound
-from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Name, Page, Shown, Slug, words
+from apps.api.schemas import AskedMoment, EnvironmentName, Filters, Given, Identifier, Name, Page, Shown, Slug, words
 from apps.core.errors import Invalid
 from apps.core.models import MAX_REASON
 
@@ -69,7 +69,7 @@ class AlertFilters(Filters):
     environment: EnvironmentName | None = None
     service: Slug | None = None
     subject: Annotated[str, Field(max_length=200)] | None = None
-    since: Moment | None = Field(None, description="Opened from this time on")
+    since: AskedMoment | None = Field(None, description="Opened from this time on")
 
 
 class Acknowledgement(Given):

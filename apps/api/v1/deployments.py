@@ -11,7 +11,19 @@ from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import Indexes, search
 from apps.api.refusals import NotFound
-from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Name, Page, Shown, Slug, words
+from apps.api.schemas import (
+    AskedMoment,
+    EnvironmentName,
+    Filters,
+    Given,
+    Identifier,
+    Moment,
+    Name,
+    Page,
+    Shown,
+    Slug,
+    words,
+)
 from apps.api.v1.services import place
 from apps.builds.models import Build
 from apps.core import ids
@@ -233,8 +245,8 @@ class DeploymentFilters(Filters):
     commit_sha: str | None = Field(None, max_length=40)
     triggered_by: str | None = Field(None, max_length=150)
     archived: bool | None = None
-    since: Moment | None = Field(None, description="Begun from this second on")
-    until: Moment | None = Field(None, description="Begun before this second")
+    since: AskedMoment | None = Field(None, description="Begun from this second on")
+    until: AskedMoment | None = Field(None, description="Begun before this second")
 
 
 INDEXES = Indexes(

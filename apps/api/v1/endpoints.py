@@ -13,7 +13,7 @@ from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import page
 from apps.api.refusals import NotFound
-from apps.api.schemas import EnvironmentName, Filters, Given, Moment, Page, Shown, Slug, words
+from apps.api.schemas import AskedMoment, EnvironmentName, Filters, Given, Page, Shown, Slug, words
 from apps.core.choices import Environment
 from apps.core.errors import Invalid
 from apps.health import trial
@@ -167,8 +167,8 @@ class EndpointFilters(Filters):
 
 
 class HistoryFilters(Filters):
-    since: Moment | None = Field(None, description="From this time on")
-    until: Moment | None = Field(None, description="Before this time")
+    since: AskedMoment | None = Field(None, description="From this time on")
+    until: AskedMoment | None = Field(None, description="Before this time")
 
 
 class CheckFilters(HistoryFilters):

@@ -12,7 +12,7 @@ from apps.api import bodies
 from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import page
-from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
+from apps.api.schemas import AskedMoment, EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
 from apps.core.errors import Invalid
 from apps.health import rules, services
 from apps.health.choices import DependencyStatus, HealthStatus
@@ -101,8 +101,8 @@ class HealthCheckFilters(Filters):
     environment: EnvironmentName | None = None
     instance_id: Identifier | None = None
     status: words(HealthStatus) | None = None
-    since: Moment | None = Field(None, description="From this time on")
-    until: Moment | None = Field(None, description="Before this time")
+    since: AskedMoment | None = Field(None, description="From this time on")
+    until: AskedMoment | None = Field(None, description="Before this time")
 
 
 @router.write("POST", "/health-checks", scope=Scope.HEALTH_WRITE, answers={201: PushShown}, limit=LIMIT)

@@ -12,7 +12,7 @@ from apps.api.choices import Scope
 from apps.api.endpoints import ApiRequest, Endpoints, actor
 from apps.api.paging import Indexes, page, search
 from apps.api.refusals import NotFound
-from apps.api.schemas import EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
+from apps.api.schemas import AskedMoment, EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
 from apps.api.v1.services import place
 from apps.core.choices import Environment
 from apps.core.errors import Invalid
@@ -212,8 +212,8 @@ class PolicyFilters(Filters):
 class DecisionFilters(Filters):
     policy_id: Identifier | None = None
     action: words(DecisionAction) | None = None
-    since: Moment | None = Field(None, description="Of windows that ended from this time on")
-    until: Moment | None = Field(None, description="Of windows that ended before this time")
+    since: AskedMoment | None = Field(None, description="Of windows that ended from this time on")
+    until: AskedMoment | None = Field(None, description="Of windows that ended before this time")
 
 
 class EventFilters(Filters):
@@ -222,8 +222,8 @@ class EventFilters(Filters):
     action: words(EventAction) | None = None
     triggered_by: words(Trigger) | None = None
     success: bool | None = None
-    since: Moment | None = Field(None, description="From this time on")
-    until: Moment | None = Field(None, description="Before this time")
+    since: AskedMoment | None = Field(None, description="From this time on")
+    until: AskedMoment | None = Field(None, description="Before this time")
 
 
 DECISION_INDEXES = Indexes((("policy_id",),))
