@@ -1,8 +1,10 @@
 """Diagnostics from build to build: what is new, carried on, resolved and seen again."""
 
+from io import BytesIO
+
 import pytest
 
-from apps.builds import services
+from apps.builds import intake, services
 from apps.builds.models import Build, Diagnostic, DiagnosticReport
 from apps.core.audit import Actor
 from apps.core.errors import Conflict, Invalid
@@ -212,3 +214,13 @@ def test_what_a_person_wrote_outlives_reports(app):
     report(build(app), ONE + OTHER)
     notes = dict(Diagnostic.objects.values_list("error_code", "resolution_notes"))
     assert notes == {"TS2322": "waiting for upstream", "TS7006": None}
+
+
+def test_secrets_are_cut_out_before_anybody_waits_for_the_branch():
+    text = "src/a.ts(1,1): error TS2322: Type 'password=\"{}\"' is wrong.\n"
+    content = BytesIO((text.format("hunter2hunter2") + text.format("another-secret")).encode())
+
+    [delivery] = intake.read("tsc", content, root="", folder="", complete=True)
+
+    assert not [found for found in delivery.run.found if "hunter2" in found.message or "another" in found.message]
+    assert len(set(delivery.fingerprints)) == 2  # two they stay
