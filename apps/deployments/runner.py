@@ -22,7 +22,7 @@ from apps.deployments.models import OPEN, Deployment, Gate
 from apps.deployments.rules import checklist
 from apps.deployments.rules import gate as rules
 from apps.health import runner as health
-from apps.health.choices import CheckStatus
+from apps.health.choices import CheckStatus, SampleSource
 from apps.health.models import HealthCheck
 from apps.health.probers.instance import Target
 from apps.health.trial import ask_all
@@ -62,7 +62,7 @@ def look(deployment_id: str, *, now: datetime) -> Gate | None:
 def _sample(workload: Workload, now: datetime) -> None:
     instances = Instance.objects.sampled().filter(workload=workload).select_related("workload__service")
     if found := list(instances):
-        health.look_at(found, now, now=now)
+        health.look_at(found, now, now=now, source=SampleSource.GATE)
 
 
 def _faults(row: Deployment, gate: Gate, now: datetime) -> list[str]:

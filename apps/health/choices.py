@@ -10,6 +10,14 @@ class HealthStatus(TextChoices):
     UNKNOWN = "unknown"
 
 
+class SampleSource(TextChoices):
+    """Who asked for a sample: the minute's tick, the gate of a deployment, which looks more often, or nobody."""
+
+    SCHEDULED = "scheduled"
+    GATE = "gate"
+    PUSHED = "pushed"
+
+
 class DependencyStatus(TextChoices):
     """How an instance sees a server it depends on. `unknown` = it does not say."""
 

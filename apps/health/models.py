@@ -13,6 +13,7 @@ from apps.health.choices import (
     DependencyStatus,
     HealthStatus,
     QueryStatus,
+    SampleSource,
     SubjectKind,
 )
 from apps.inventory.choices import HttpMethod
@@ -50,6 +51,10 @@ class HealthCheck(models.Model):
     environment = models.CharField(max_length=16, choices=Environment)
     timestamp = models.DateTimeField("time", help_text="Scheduled samples carry the start of their minute")
     measured_at = models.DateTimeField(help_text="When the instance answered, or failed to")
+    source = models.CharField(
+        max_length=16, choices=SampleSource, default=SampleSource.SCHEDULED, db_default=SampleSource.SCHEDULED.value,
+        help_text="A deployment's gate looks several times a minute",
+    )  # fmt: skip
     overall_status = models.CharField("status", max_length=16, choices=HealthStatus)
     reasons = models.JSONField(default=list, help_text="Rules broken, each with the value that broke it and the limit")
     response_time_ms = models.PositiveIntegerField("response (ms)")
@@ -85,6 +90,7 @@ class HealthCheck(models.Model):
             # Serves as the index too: samples of one instance in the order of time.
             models.UniqueConstraint(fields=("instance", "timestamp"), name="idx_health_checks_instance_timestamp"),
             _known("environment", "environment", Environment),
+            _known("source", "source", SampleSource),
             _known("status", "overall_status", HealthStatus),
             _known("database_status", "database_status", DependencyStatus),
             _known("redis_status", "redis_status", DependencyStatus),

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from apps.core import ids
 from apps.core.reach import guarded_socket, places_of
 from apps.health import rules
+from apps.health.choices import SampleSource
 from apps.health.models import HealthCheck
 from apps.health.probers.instance import Target, observe_all
 from apps.inventory.models import Instance
@@ -38,7 +39,9 @@ def sample(now: datetime) -> list[HealthCheck]:
     return stored
 
 
-def look_at(instances: Sequence[Instance], at: datetime, *, now: datetime) -> list[HealthCheck]:
+def look_at(
+    instances: Sequence[Instance], at: datetime, *, now: datetime, source: str = SampleSource.SCHEDULED
+) -> list[HealthCheck]:
     """Read these instances at the same time and store one sample of each that carries the time `at`.
 
     Instances need their workload and service at hand.
@@ -47,7 +50,7 @@ def look_at(instances: Sequence[Instance], at: datetime, *, now: datetime) -> li
     observations = observe([target(instance) for instance in instances])
     return store(
         [
-            health_check(instance, at, observation, readings.get(instance.pk, ()))
+            health_check(instance, at, observation, readings.get(instance.pk, ()), source=source)
             for instance, observation in zip(instances, observations, strict=True)
         ]
     )
@@ -75,7 +78,12 @@ def target(instance: Instance) -> Target:
 
 
 def health_check(
-    instance: Instance, slot: datetime, seen: rules.Observation, earlier: Iterable[rules.Reading]
+    instance: Instance,
+    slot: datetime,
+    seen: rules.Observation,
+    earlier: Iterable[rules.Reading],
+    *,
+    source: str = SampleSource.SCHEDULED,
 ) -> HealthCheck:
     """The row one observation comes to; not stored yet."""
     used = rules.usage(
@@ -92,6 +100,7 @@ def health_check(
         environment=instance.workload.environment,
         timestamp=slot,
         measured_at=seen.measured_at,
+        source=source,
         overall_status=verdict.status,
         reasons=[asdict(reason) for reason in verdict.reasons],
         response_time_ms=seen.response_time_ms,

@@ -12,6 +12,7 @@ from apps.core import audit, ids
 from apps.core.errors import Conflict, Invalid
 from apps.core.inserts import Inserter
 from apps.health import rules
+from apps.health.choices import SampleSource
 from apps.health.models import HealthCheck
 from apps.inventory import services as inventory
 from apps.inventory.models import DEFAULT_SERVICE, Instance, Workload
@@ -134,7 +135,8 @@ def _register(name: str, workload: Workload, actor: audit.Actor, place: int) -> 
 
 # Rows are never objects: making ten thousand and turning their fields into parameters takes longer than all the rest.
 _COLUMNS = (
-    *("id", "instance", "environment", "timestamp", "measured_at", "overall_status", "reasons", "response_time_ms"),
+    *("id", "instance", "environment", "source", "timestamp", "measured_at", "overall_status", "reasons"),
+    "response_time_ms",
     *("database_status", "database_response_ms", "redis_status", "redis_response_ms", "memory_usage_mb"),
     *("memory_usage_percent", "cpu_usage_percent", "uptime_seconds", "version", "total_requests", "active_connections"),
     *("error_rate_5min", "deployment_id", "created_at"),
@@ -156,6 +158,7 @@ def _row(instance: Instance, sample: Pushed, received: Any) -> tuple[Any, ...]:
         f"{ids.timestamped('health', sample.timestamp)}_{ids.suffix(source=ids.fast)}",
         instance.pk,
         workload.environment,
+        SampleSource.PUSHED.value,
         at,
         at,
         str(verdict.status),

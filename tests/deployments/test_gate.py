@@ -8,6 +8,7 @@ from django.utils import timezone
 from apps.core.models import StopSwitch
 from apps.deployments import runner, services
 from apps.deployments.models import Deployment, DeploymentStep, FailedVersion, Gate
+from apps.health.models import HealthCheck
 from apps.inventory.models import Instance, Workload
 from apps.inventory.platforms.transport import LIMITS
 from tests.deployments.conftest import CI, started
@@ -49,6 +50,7 @@ def test_a_deployment_whose_instances_are_healthy_passes_on_real_samples(watched
     assert (watched.current_deployment_id, watched.change_lock) == (row.pk, None)
     items = dict(row.checklist_items.values_list("key", "state"))
     assert (items["health_passing"], items["services_accessible"]) == ("passed", "passed")
+    assert set(HealthCheck.objects.values_list("source", flat=True)) == {"gate"}
 
 
 def test_a_bad_one_fails_and_the_last_good_version_is_called_back(watched, app, platform):

@@ -43,6 +43,7 @@ def test_the_first_sample_registers_its_instance_and_the_workload_it_runs_in(sho
     assert (str(workload), workload.platform) == ("shop/production", "advisory")
     assert set(Instance.objects.values_list("name", "url", "active")) == {("web-1", "", True), ("web-2", "", True)}
     assert AuditEntry.objects.of("instance:web-1").get().actor == "collector"
+    assert set(HealthCheck.objects.values_list("source", flat=True)) == {"pushed"}
 
 
 def test_the_rule_decides_with_its_reasons_and_what_was_not_measured_is_null(shop):

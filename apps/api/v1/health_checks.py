@@ -15,7 +15,7 @@ from apps.api.paging import page
 from apps.api.schemas import AskedMoment, EnvironmentName, Filters, Given, Identifier, Moment, Page, Shown, Slug, words
 from apps.core.errors import Invalid
 from apps.health import rules, services
-from apps.health.choices import DependencyStatus, HealthStatus
+from apps.health.choices import DependencyStatus, HealthStatus, SampleSource
 from apps.health.models import HealthCheck
 from apps.inventory.models import DEFAULT_SERVICE
 
@@ -77,6 +77,7 @@ class HealthCheckShown(Shown):
     environment: str
     timestamp: datetime
     measured_at: datetime
+    source: words(SampleSource) = Field(description="`gate`: asked for by a deployment's gate, several times a minute")
     overall_status: words(HealthStatus)
     reasons: list[dict[str, Any]]
     response_time_ms: int
