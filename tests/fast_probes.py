@@ -9,12 +9,14 @@ from pulsewatch.celery import app
 
 django.setup()  # what is changed below knows models
 
+from apps.alerts.rules import sending  # noqa: E402  (as above)
 from apps.health import prober, rules, slices, watched  # noqa: E402  (as above)
 from apps.health.rules import schedule  # noqa: E402
 
 FASTER = 10
 
 rules.SLOT = schedule.MINUTE = timedelta(seconds=2)
+sending.DELAY = timedelta(seconds=0.5)
 schedule.LEAD = timedelta(seconds=0.5)
 schedule.LATE = timedelta(seconds=2)
 slices.BEAT_SECONDS, slices.DEAD_AFTER = 0.4, timedelta(seconds=1.2)

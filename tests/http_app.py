@@ -35,9 +35,9 @@ class App:
 
 
 @contextmanager
-def http_app(**answers: Answer) -> Iterator[App]:
+def http_app(port: int = 0, **answers: Answer) -> Iterator[App]:
     """Run the application; `ready=Answer(…)` is what `/ready` answers. Unknown paths answer 404."""
-    app = App(free_port(), {f"/{name}": answer for name, answer in answers.items()})
+    app = App(port or free_port(), {f"/{name}": answer for name, answer in answers.items()})
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -3,6 +3,7 @@
 A minute lasts two seconds here, and each target is checked every second.
 """
 
+import json
 import os
 import signal
 import time
@@ -15,6 +16,8 @@ import pytest
 
 from tests.fleet import Fleet, connect, running
 from tests.http_app import Answer, App, http_app
+from tests.receiver import receiver
+from tests.servers import free_port
 
 TARGETS = 12
 SECONDS = 30  # the longest to wait for anything
@@ -145,19 +148,40 @@ def test_a_frozen_database_is_no_targets_fault_and_its_checks_are_stored_later(p
     assert "failed" not in {row[0] for row in probing.rows("SELECT status FROM api_health")}
 
 
-def test_a_target_that_refuses_opens_one_alert_and_closes_it_when_it_is_back(probing):
-    probing.worker()
-    probing.fleet.beat()
-    probing.grows()
-    probing.app.answers["/api/3"] = Answer(503)
+_TELL = """
+from apps.alerts.arrangements import save_route
+from apps.alerts.models import Route
+from apps.core.audit import Actor
+from apps.inventory.models import Endpoint, Workload
+save_route(route=Route(name="hook"), url="json://127.0.0.1:{hook}/told", actor=Actor.automation("test"))
+workload = Workload.objects.create(service_id={service}, environment="production", base_url="http://127.0.0.1:{port}")
+Endpoint.objects.create(workload=workload, name="till", endpoint_path="/ready", interval_seconds=10, slow_ms=60_000)
+"""
 
-    probing.wait(lambda: bool(probing.rows("SELECT 1 FROM alerts WHERE kind = 'endpoint_down'")))
-    state = probing.rows("SELECT status, consecutive_failures, error_message FROM api_health WHERE status = 'failed'")
-    assert len(state) == 1
-    assert state[0][1] >= 3
-    assert state[0][2] == "answered 503 instead of 200"
 
-    probing.app.answers["/api/3"] = Answer(200)
-    probing.wait(lambda: not probing.rows("SELECT 1 FROM api_health WHERE status <> 'healthy'"))
-    probing.wait(lambda: not probing.rows("SELECT 1 FROM alerts WHERE closed_at IS NULL AND cleared_at IS NULL"))
+def test_a_target_that_refuses_is_told_once_and_once_more_when_it_is_back(probing):
+    """The whole way: refused connections, one alert, one message to a local webhook; answers, and it is closed."""
+    port = free_port()
+    [[service]] = probing.rows("SELECT id FROM services WHERE slug = 'app'")
+    with receiver() as hook:
+        probing.fleet.run("shell", "-c", _TELL.format(service=service, port=port, hook=hook.port))
+        probing.worker()
+        probing.fleet.beat()
+
+        probing.wait(lambda: len(hook.requests) == 1)
+        state = probing.rows(
+            "SELECT status, consecutive_failures, error_message FROM api_health WHERE status = 'failed'"
+        )
+        assert len(state) == 1
+        assert state[0][1] >= 3
+        assert state[0][2] == "refused the connection"
+        with http_app(port=port, ready=Answer()):
+            probing.wait(lambda: not probing.rows("SELECT 1 FROM api_health WHERE status <> 'healthy'"))
+            probing.wait(lambda: not probing.rows("SELECT 1 FROM alerts WHERE closed_at IS NULL"))
+            probing.wait(lambda: len(hook.requests) == 2)
+        down, up = (json.loads(request.body) for request in hook.requests)
+
+    assert (down["type"], up["type"]) == ("failure", "success")
+    assert down["title"] == f"Critical: GET http://127.0.0.1:{port}/ready is down (production)"
+    assert up["title"] == f"Resolved: GET http://127.0.0.1:{port}/ready is down (production)"
     assert len(probing.rows("SELECT 1 FROM alerts")) == 1
