@@ -65,6 +65,11 @@ app.conf.beat_schedule = {
         "schedule": crontab(),
         "options": {"countdown": 15.5, "expires": 60},
     },
+    "mark decisions whose samples came late": {
+        "task": "scaling.mark_late",
+        "schedule": crontab(minute=53),
+        "options": {"expires": 600},
+    },
     "forget old scaling history": {"task": "scaling.clean_up", "schedule": crontab(hour=3, minute=43)},
     "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
     "show that queue fast works": {

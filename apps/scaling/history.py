@@ -13,7 +13,7 @@ from apps.scaling.rules.usage import Load, Minute, Window
 __all__ = ["Minute", "figures", "last_count", "minutes_of", "note_units"]
 
 _COLUMNS = (
-    *("workload_id", "expected", "reported", "units"),
+    *("workload_id", "expected", "reported", "units", "samples"),
     *("cpu_sum", "cpu_count", "warming_cpu_sum", "warming_cpu_count"),
     *("memory_sum", "memory_count", "warming_memory_sum", "warming_memory_count"),
 )
@@ -32,8 +32,8 @@ def minutes_of(spans: Mapping[int, tuple[int, int]]) -> dict[int, list[Minute]]:
         return found
     # Numbers all the way: of ninety days each moment would cost more as a datetime than the rest of its row.
     rows = UtilisationMinute.objects.filter(wanted).order_by().values_list(_Seconds("minute"), *_COLUMNS)
-    for at, workload_id, expected, reported, units, *sums in rows.iterator(chunk_size=10_000):
-        minute = Minute(at, expected, reported, _load(*sums[:4]), _load(*sums[4:]), units)
+    for at, workload_id, expected, reported, units, samples, *sums in rows.iterator(chunk_size=10_000):
+        minute = Minute(at, expected, reported, _load(*sums[:4]), _load(*sums[4:]), units, samples)
         found.setdefault(workload_id, []).append(minute)
     return found
 

@@ -136,6 +136,8 @@ class ScalingDecision(models.Model):
     instances_before = models.PositiveIntegerField("instances")
     instances_after = models.PositiveIntegerField("decided")
     figures = models.JSONField(default=list, help_text="The windows it looked at, with the use of each metric")
+    looked_from = models.DateTimeField("start of its windows", null=True)
+    samples = models.PositiveIntegerField(null=True, help_text="How many raw samples its windows were made from")
     late_samples = models.BooleanField(
         default=False, help_text="Samples of its windows came after it: a replay differs"
     )

@@ -6,19 +6,22 @@ the row unsettled; the next tick has another worker look at what the platform sa
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from time import monotonic, sleep
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from apps.core.errors import Conflict
 from apps.core.models import MAX_REASON, StopSwitch
 from apps.core.wake import wake
+from apps.health.models import UtilisationMinute
 from apps.inventory.models import Workload
 from apps.inventory.platforms.base import Count, CountChanged, PlatformError, Scaler
 from apps.inventory.runner import scaler_of
@@ -35,6 +38,8 @@ CONFIRM_SECONDS = 20.0  # how long the platform may take until its own count say
 LOOK_SECONDS = 0.5  # between two looks at it
 DECISIONS_KEPT, EVENTS_KEPT = timedelta(days=7), timedelta(days=90)
 BATCH = 1000  # rows removed at once
+LATE_WITHIN = timedelta(minutes=15)  # what the sampler writes again; older minutes once their hour is summed up
+LATEST = timedelta(hours=26)  # a push may be 24 hours old
 READERS = 16  # platforms read at the same time
 UNREACHED = "platform"  # the rule of a decision that did not learn how many instances run
 
@@ -44,6 +49,7 @@ def tick(now: datetime) -> None:
     unsettled = list(ScalingEvent.objects.unsettled())
     recover(unsettled, now)
     evaluate_due(now, unsettled)
+    mark_late(now - LATE_WITHIN)
 
 
 # --- Evaluating -------------------------------------------------------------------------------------------------------
@@ -89,7 +95,7 @@ def evaluate_due(now: datetime, events: Iterable[ScalingEvent]) -> list[ScalingD
             past=pasts.get(case.workload.pk, NOTHING_YET),
             held=case.trouble or _held(case, unsettled.get(case.workload.pk), now),
         )
-        row = _row(case, decision, now)
+        row = _row(case, decision, rows, now)
         if decision.action == HOLD:
             held.append(row)
         else:
@@ -197,10 +203,13 @@ def _held(case: Case, unsettled: str | None, now: datetime) -> str:
     return ""
 
 
-def _row(case: Case, decision: Decision, now: datetime) -> ScalingDecision:
+def _row(case: Case, decision: Decision, minutes: Iterable[history.Minute], now: datetime) -> ScalingDecision:
+    start = decision.windows[0].start
     return ScalingDecision(
         policy=case.policy,
         boundary=_moment(decision.at),
+        looked_from=_moment(start),
+        samples=sum(minute.samples for minute in minutes if start <= minute.at < decision.at),
         evaluated_at=now,
         action=decision.action,
         rule=UNREACHED if case.trouble else decision.rule,
@@ -239,6 +248,28 @@ def _intend(case: Case, row: ScalingDecision, decision: Decision, now: datetime)
         row.action, row.rule, row.instances_after = DecisionAction.HOLD, "held", row.instances_before
         row.reason = f"held: {conflict}"[:MAX_REASON]
         ScalingDecision.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def mark_late(since: datetime) -> int:
+    """Mark the decisions from then on whose windows are made from other samples now; gives how many.
+
+    They stay as they were made. A replay, which knows all samples, may differ from them.
+    """
+    now_there = (
+        UtilisationMinute.objects.filter(
+            workload__service=OuterRef("policy__service"),
+            workload__environment=OuterRef("policy__environment"),
+            minute__gte=OuterRef("looked_from"),
+            minute__lt=OuterRef("boundary"),
+        )
+        .order_by()
+        .values("workload")
+        .annotate(all=Sum("samples"))
+        .values("all")
+    )
+    known = ScalingDecision.objects.filter(boundary__gte=since, late_samples=False, samples__isnull=False)
+    late = known.exclude(samples=Coalesce(Subquery(now_there), 0)).order_by().values_list("pk", flat=True)
+    return sum(ScalingDecision.objects.filter(pk__in=keys).update(late_samples=True) for keys in _batches(late))
 
 
 # --- Acting -----------------------------------------------------------------------------------------------------------
@@ -315,6 +346,13 @@ def recover(unsettled: Iterable[ScalingEvent], now: datetime) -> int:
     for event in left:
         wake("scaling.act", event.pk)
     return len(left)
+
+
+def _batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """All of it at once from the database, then so many at a time: what is done with them changes the rows."""
+    waiting = iter(list(rows))
+    while batch := list(islice(waiting, BATCH)):
+        yield batch
 
 
 def forget(now: datetime) -> None:

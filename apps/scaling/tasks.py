@@ -22,6 +22,12 @@ def tick() -> None:
     alarms.check(now)
 
 
+@shared_task(name="scaling.mark_late")
+def mark_late() -> None:
+    """Once an hour: the tick looks at the last minutes only."""
+    runner.mark_late(timezone.now() - runner.LATEST)
+
+
 @shared_task(name="scaling.clean_up")
 def clean_up() -> None:
     """Once a day."""

@@ -111,6 +111,8 @@ def test_the_command_compares_and_its_json_has_every_action(lived):
 def test_the_command_shows_pauses_and_resumes(lived):
     assert "policy_shop_production  shop/production  enabled, 1 to 6 instances" in told("list")
     assert told("show", lived.pk, "--last", "3").count("UTC") == 3
+    ScalingDecision.objects.filter(boundary=BOUNDARY + timedelta(minutes=5)).update(late_samples=True)
+    assert told("show", lived.pk, "--last", "50").count("(late samples: a replay may differ)") == 1
     assert "changes nothing until 2026-03-02 15:10 UTC" in told(
         "pause", "shop/production", "--hours", "2", "--reason", "load test"
     )

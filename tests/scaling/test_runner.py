@@ -249,12 +249,34 @@ def test_without_samples_nothing_is_decided(policy, twin):
     assert (decision.action, decision.rule, event) == ("hold", "too_little_reported", None)
 
 
-def test_samples_that_come_late_change_no_stored_decision(policy, twin):
+@pytest.mark.engine
+def test_samples_that_come_late_change_no_stored_decision_and_mark_it(policy, twin):
+    other = policy_for(WorkloadFactory(service=ServiceFactory(slug="calm"), environment="production"))
     minutes(workload_of(policy), 90, reported=0)
-    first, _ = ticked()
-    UtilisationMinute.objects.update(reported=2, cpu_count=2, cpu_sum=180, memory_count=2, memory_sum=100)
-    again, _ = ticked(NOW + timedelta(seconds=30))
-    assert (again.pk, again.reason, first.rule) == (first.pk, first.reason, "too_little_reported")
+    minutes(workload_of(other), 60)
+    ticked()
+    first, calm = (ScalingDecision.objects.get(policy=one) for one in (policy, other))
+    assert (first.samples, calm.samples, first.looked_from) == (0, 20, BOUNDARY - timedelta(minutes=10))
+
+    ticked(NOW + timedelta(seconds=30))
+    assert not ScalingDecision.objects.filter(late_samples=True).exists()
+    late = UtilisationMinute.objects.filter(workload=workload_of(policy))
+    late.update(reported=2, cpu_count=2, cpu_sum=180, memory_count=2, memory_sum=100, samples=2)
+    ticked(NOW + timedelta(seconds=60))
+
+    again = ScalingDecision.objects.get(late_samples=True)
+    assert (again.pk, again.reason, again.rule) == (first.pk, first.reason, "too_little_reported")
+
+
+def test_samples_that_come_hours_late_are_noticed_within_the_hour(policy, twin):
+    minutes(workload_of(policy), 60)
+    ticked()
+    UtilisationMinute.objects.all().delete()  # as if they had been summed up wrong
+    later = NOW + timedelta(hours=25)
+    runner.tick(later)
+    assert not ScalingDecision.objects.filter(late_samples=True).exists()
+    assert runner.mark_late(later - runner.LATEST) == 1
+    assert runner.mark_late(later - runner.LATEST) == 0
 
 
 def test_an_advisory_workload_gets_advice_and_no_event(db):

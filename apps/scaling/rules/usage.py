@@ -43,6 +43,7 @@ class Minute:
     cpu: Load = IDLE
     memory: Load = IDLE
     units: int | None = None
+    samples: int = 0  # that it was made from
 
     @property
     def ran(self) -> int:

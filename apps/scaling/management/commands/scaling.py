@@ -74,7 +74,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{policy.pk}: {policy}, {policy.min_instances} to {policy.max_instances} instances")
         for one in policy.decisions.order_by("-boundary")[: max(1, given.last)]:
             change = "" if one.action == DecisionAction.HOLD else f"{one.instances_before} → {one.instances_after}  "
-            self.stdout.write(f"{one.boundary:%Y-%m-%d %H:%M} UTC  {change}{one.reason}")
+            late = " (late samples: a replay may differ)" if one.late_samples else ""
+            self.stdout.write(f"{one.boundary:%Y-%m-%d %H:%M} UTC  {change}{one.reason}{late}")
 
     def _backtest(self, given: argparse.Namespace) -> None:
         policy = backtest.changed(_policy(given.policy), _settings(given.settings))
