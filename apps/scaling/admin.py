@@ -31,7 +31,7 @@ class PolicyFilter(admin.SimpleListFilter):
 
 @admin.register(ScalingPolicy)
 class ScalingPolicyAdmin(DetailAdmin):
-    list_display = ("where", "state", "bounds", "decided", "newest")
+    list_display = ("where", "state", "count", "bounds", "decided", "newest")
     list_display_links = ("where",)
     list_filter = ("environment", "enabled")
     list_select_related = ("service",)
@@ -71,9 +71,13 @@ class ScalingPolicyAdmin(DetailAdmin):
     def state(self, row: ScalingPolicy) -> SafeString:
         return badges(display.policy_labels(row, overview.scales(row), timezone.now()))
 
-    @admin.display(description="instances")
+    @admin.display(description="bounds")
     def bounds(self, row: ScalingPolicy) -> SafeString:
-        return unbroken(overview.count_text(row), f"of {row.min_instances} to {row.max_instances}")
+        return unbroken(f"{row.min_instances} to {row.max_instances}")
+
+    @admin.display(description="instances")
+    def count(self, row: ScalingPolicy) -> SafeString:
+        return unbroken(overview.count_text(row))
 
     @admin.display(description="decided")
     def decided(self, row: ScalingPolicy) -> SafeString:

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from apps.core.display import badge, badges, linked, moment, page_of, span
+from apps.core.display import badge, badges, linked, moment, page_of, span, unbroken
 from apps.core.pages import buttons
 from apps.inventory.models import Workload
 from apps.scaling import actions, display, drawing, records
@@ -91,7 +91,10 @@ def _decisions(row: ScalingPolicy, rows: list[ScalingDecision]) -> dict[str, Any
         "heading": "Last decisions",
         "headers": ("At", "Decided", "Why"),
         "rows": [
-            {"url": page_of(one), "cells": (moment(one.boundary), badge(*display.decision_label(one)), one.reason)}
+            {
+                "url": page_of(one),
+                "cells": (unbroken(moment(one.boundary)), badge(*display.decision_label(one)), one.reason),
+            }
             for one in rows
         ],
         "more": (f"{url}?{urlencode({'policy': row.pk})}", "All decisions of 7 days"),
@@ -109,8 +112,8 @@ def _events(row: ScalingPolicy, workload: Workload | None, rows: list[ScalingEve
             {
                 "url": page_of(one),
                 "cells": (
-                    moment(one.timestamp),
-                    display.change(one),
+                    unbroken(moment(one.timestamp)),
+                    unbroken(display.change(one)),
                     badge(*display.event_label(one)),
                     display.who(one),
                     one.trigger_reason,

@@ -67,7 +67,7 @@ vera.groups.add(Group.objects.get(name="viewer"))
 actor = Actor.person(ana)
 app = Service.objects.get(slug="app")
 for environment, count in (("production", 2), ("staging", 1)):
-    workload = services.save(Workload(service=app, environment=environment, platform="docker"), actor=actor)
+    workload = services.save(Workload(service=app, environment=environment), actor=actor)
     for number in range(count):
         url = f"http://127.0.0.1:{9 + number}"
         services.save(Instance(name=f"app-{environment}-{number + 1}", workload=workload, url=url), actor=actor)
