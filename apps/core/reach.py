@@ -12,10 +12,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-# Metadata services outside the link-local ranges: Amazon's over IPv6, Alibaba's, Oracle's and Azure's.
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
-# IPv6 that carries an IPv4 address: translated by the network (NAT64), compatible, 6to4 and Teredo.
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+# Metadata services outside the link-local ranges: Alibaba's, Oracle's and Azure's; over IPv6 Google's and Scaleway's,
+# and all that Amazon has in a network of its own, where pods are given their credentials too.
+_METADATA = frozenset(
+    map(ip_address, ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254", "fd00:42::42"))
+)
+_AMAZON = ip_network("fd00:ec2::/32")
+# IPv6 that carries an IPv4 address: translated by the network (NAT64, SIIT), compatible, 6to4 and Teredo.
+_LAST_FOUR = (ip_network("64:ff9b::/96"), ip_network("::ffff:0:0:0/96"))
+_NAT64_OF_SITES = ip_network("64:ff9b:1::/48")
+_PLACES = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12))  # bytes of it by the length of a site's prefix (RFC 6052)
 _COMPATIBLE = ip_network("::/96")
 
 
@@ -33,7 +39,7 @@ def address_fault(address: str, *, allow_loopback: bool) -> str:
     for form in (number, *_carried(number)):
         if not allow_loopback and (form.is_loopback or form.is_unspecified):
             return "is an address of Pulsewatch's own machine, which only PROBE_ALLOW_LOOPBACK=true lets it ask"
-        if form.is_link_local or form in _METADATA:
+        if form.is_link_local or form in _METADATA or form in _AMAZON:
             return "is a link-local or metadata address, which is never asked"
         if form.is_multicast or (form.version == 4 and form.is_reserved):
             return "is a multicast or reserved address, which is never asked"
@@ -45,8 +51,18 @@ def _carried(number: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
     if isinstance(number, IPv4Address):
         return ()
     found = [number.ipv4_mapped, number.sixtofour, *(number.teredo or ())]
-    if any(number in network for network in _NAT64) or (number in _COMPATIBLE and int(number) > 0xFFFF):
+    of_a_site = number in _NAT64_OF_SITES
+    if (
+        of_a_site
+        or any(number in network for network in _LAST_FOUR)
+        or (number in _COMPATIBLE and int(number) > 0xFFFF)
+    ):
         found.append(IPv4Address(int(number) & 0xFFFFFFFF))
+    if of_a_site:
+        # Which length the site has chosen nobody knows here; an address does not begin with 0.
+        found += [
+            IPv4Address(bytes(number.packed[at] for at in places)) for places in _PLACES if number.packed[places[0]]
+        ]
     return tuple(form for form in found if form is not None)
 
 
