@@ -68,8 +68,9 @@ async def observe_all(
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=sockets),
         timeout=aiohttp.ClientTimeout(total=timeout),
-        headers={"User-Agent": "Pulsewatch"},
+        headers={"User-Agent": "Pulsewatch", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # nothing small that grows large
     ) as session:
         observations = await _all(targets, lambda target: _observe(session, target, timeout), _unseen)
         counted = await _all(targets, lambda target: _counters(session, target), _uncounted)

@@ -1,6 +1,7 @@
 """Looking at an instance over HTTP."""
 
 import asyncio
+import gzip
 import json
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from apps.health.probers import instance as prober
 from apps.health.probers.instance import Target, observe_all
 from tests.http_app import Answer, http_app
+from tests.receiver import Reply, receiver
 from tests.servers import free_port
 
 READY = {
@@ -123,6 +125,16 @@ def test_a_hanging_target_fails_at_its_time_limit_and_delays_nobody():
 def test_an_endless_answer_is_cut_off():
     with http_app(ready=Answer(200, b"x" * (prober.READINESS_LIMIT + 1))) as app:
         assert one(app.url).failure
+
+
+def test_a_small_answer_cannot_grow_large():
+    bomb = gzip.compress(json.dumps({**READY, "padding": "0" * 60_000}).encode())
+    with receiver() as server:
+        server.starts_over(Reply(200, bomb, {"Content-Encoding": "gzip"}))
+        seen = one(server.url, preset="none")
+
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+    assert (seen.http_status, seen.version) == (200, None), "it was not unpacked"
 
 
 def test_an_application_without_metrics_is_not_an_ill_one():
