@@ -71,6 +71,7 @@ app.conf.beat_schedule = {
         "options": {"expires": 600},
     },
     "forget old scaling history": {"task": "scaling.clean_up", "schedule": crontab(hour=3, minute=43)},
+    "find instances": {"task": "inventory.discover", "schedule": crontab(), "options": {"expires": 50}},
     "move deployments on": {"task": "deployments.tick", "schedule": crontab(), "options": {"expires": 50}},
     "show that queue fast works": {
         "task": "health.heartbeat",

@@ -99,11 +99,11 @@ class WorkloadAdmin(AuditedAdmin):
 
 @admin.register(Instance)
 class InstanceAdmin(AuditedAdmin):
-    list_display = ("name", "workload", "url", "active", "registered_at")
+    list_display = ("name", "workload", "url", "active", "listed", "registered_at")
     list_filter = ("active", "workload__environment")
     list_select_related = ("workload__service",)
     search_fields = ("name", "url")
-    readonly_fields = ("id", "registered_at")
+    readonly_fields = ("id", "listed", "registered_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Instance | None = None) -> tuple[str, ...]:
         """An instance stays with its workload and keeps its name: its samples are stored under them."""

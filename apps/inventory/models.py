@@ -1,5 +1,6 @@
 """What runs where: Service → Workload (a service in an environment) → Instance (one running copy)."""
 
+from itertools import chain, count
 from typing import Self
 
 from django.core.exceptions import ValidationError
@@ -169,6 +170,11 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         """Those Pulsewatch reads itself: active ones with an address. The others push their samples."""
         return self.filter(active=True).exclude(url="")
 
+    def free_id(self, name: str, workload: Workload) -> str:
+        """The name; when another instance is called that, the name with the workload and a number behind it."""
+        names = chain((name, f"{name}@{workload}"), (f"{name}@{workload}-{n}" for n in count(2)))
+        return next(found for found in names if not self.filter(pk=found).exists())
+
 
 class Instance(models.Model):
     """One running copy of a workload: a container, pod or host.
@@ -199,6 +205,11 @@ class Instance(models.Model):
         help_text="Empty: what its metrics say",
     )  # fmt: skip
     active = models.BooleanField(default=True, help_text="Inactive instances are neither sampled nor expected")
+    # An instance that was registered by hand is nobody's but his who did it. One that was found is switched off when
+    # the platform no longer names it; what a person changes in between stands.
+    listed = models.BooleanField(
+        "on its platform", null=True, editable=False, help_text="Whether its platform runs it; empty: added by hand"
+    )
     registered_at = models.DateTimeField(auto_now_add=True)
 
     objects = InstanceQuerySet.as_manager()

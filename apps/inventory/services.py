@@ -1,7 +1,6 @@
 """What a person or a client may ask of the inventory. Every verb validates, writes, audits, and returns the row."""
 
 from datetime import datetime
-from itertools import chain, count
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
@@ -33,7 +32,7 @@ def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
     """
     adding = row._state.adding
     if isinstance(row, Instance) and adding:
-        row.pk = _free_id(row)
+        row.pk = Instance.objects.free_id(row.name, row.workload)
     try:
         row.full_clean()
     except ValidationError as error:
@@ -233,12 +232,6 @@ def lock_facts(workload: Workload) -> dict[str, str]:
 
 def _is_saved(field: Any) -> bool:
     return not field.primary_key and (field.editable or getattr(field, "auto_now", False))
-
-
-def _free_id(row: Instance) -> str:
-    """The instance's name; when another instance is called that, the name with the workload and a number behind it."""
-    names = chain((row.name, f"{row.name}@{row.workload}"), (f"{row.name}@{row.workload}-{n}" for n in count(2)))
-    return next(name for name in names if not Instance.objects.filter(pk=name).exists())
 
 
 def _state(row: models.Model) -> dict[str, Any]:

@@ -14,7 +14,16 @@ from apps.inventory.platforms.kubernetes import Kubernetes
 from apps.inventory.platforms.webhook import Webhook
 from apps.inventory.platforms.zeabur import Zeabur
 
-__all__ = ["PLATFORMS", "check_settings", "destination", "platform_for", "scaler_for", "scales", "takes_secret"]
+__all__ = [
+    "NAMING",
+    "PLATFORMS",
+    "check_settings",
+    "destination",
+    "platform_for",
+    "scaler_for",
+    "scales",
+    "takes_secret",
+]
 
 
 class Kind(Protocol):
@@ -53,6 +62,8 @@ SCALERS: dict[str, ScalerKind] = {
     "kubernetes": Kubernetes,
     "webhook": Webhook,
 }
+# Kinds that name their instances, and so know which there are.
+NAMING = frozenset({"docker", "kubernetes"})
 _SCALES_WITH = {"webhook": "scale_url"}  # kinds that scale only where this setting is given
 
 
