@@ -112,6 +112,15 @@ def responding(row: Deployment, found: Mapping[str, Mapping[str, str]]) -> list[
     return told
 
 
+def running(row: Deployment, enough: bool | None, detail: str) -> list[Standing]:
+    """What the platform says of its instances; None: nothing. What CI has reported is replaced by a failure only."""
+    if enough is False:
+        return [Standing("pods_running", ItemState.FAILED, detail)]
+    if row.checklist_items.filter(key="pods_running").exclude(by=AUTOMATIC).exists():
+        return []
+    return [Standing("pods_running", ItemState.PASSED if enough else ItemState.OPEN, detail)]
+
+
 def standings(row: Deployment) -> list[Standing]:
     """Where every item of a deployment stands; items without a row are open."""
     stored = {item.key: item for item in row.checklist_items.all()}

@@ -28,7 +28,7 @@ from apps.health.probers.instance import Target
 from apps.health.trial import ask_all
 from apps.inventory.models import Endpoint, Instance, Workload
 from apps.inventory.platforms.base import ROLLBACK, PlatformError, Release
-from apps.inventory.runner import platform_of
+from apps.inventory.runner import platform_of, scaler_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,22 @@ def _faults(row: Deployment, gate: Gate, now: datetime) -> list[str]:
         found.append(_accessible(row.workload))
     found += _database_connected(row, now)
     found += checks.responding(row, _endpoints(row.workload, gate.started_at))
+    found += _running(row)
     checks.store(row, found, by=records.AUTOMATIC, at=now)
     stored = [standing for standing in checks.standings(row) if standing.key != "health_passing"]
     return list(checklist.blockers(stored, phase=checklist.AFTER))
+
+
+def _running(row: Deployment) -> list[checklist.Standing]:
+    """Whether as many instances serve as the platform was told to run. A platform that does not say costs nothing."""
+    try:
+        scaler = scaler_of(row.workload)
+        count = scaler.count() if scaler else None
+    except PulsewatchError as error:
+        return checks.running(row, None, f"Platform {row.workload.platform} did not say: {error}")
+    if count is None or count.ready is None:
+        return []
+    return checks.running(row, count.ready >= count.desired, f"{count.ready} of {count.desired} are ready")
 
 
 def _accessible(workload: Workload) -> checklist.Standing:
