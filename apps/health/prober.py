@@ -353,7 +353,11 @@ class Prober:
         self.report.missed += len(gone)
         self._standings.flipped(flips)
         if flips := [flip for flip in flips if FAILED in (flip.before, flip.after.status)]:
-            await self._database(standings.notice, flips, self._clock.wall())
+            try:
+                await self._database(standings.notice, flips, self._clock.wall())
+            except DatabaseError:
+                logger.warning("Alerts could not be settled; the next minute does", exc_info=True)
+                await self._in_writer(_disconnect)
 
     # ---- Being alive -------------------------------------------------------------------------------------------------
 

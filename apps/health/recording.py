@@ -216,8 +216,14 @@ def _endpoint_state(result: Result, course: Course, expires: datetime | None) ->
         actual_status=answer.status,
         response_time=answer.response_ms,
         last_checked=result.at,
-        tls_expires_at=answer.expires_at or expires,
+        tls_expires_at=answer.expires_at or (None if _without_tls(result) else expires),
     )
+
+
+def _without_tls(result: Result) -> bool:
+    """Whether an answer came over a connection that has no certificate: new, and without an end of one."""
+    probe, answer = result.watched.probe, result.seen
+    return isinstance(answer, Answer) and answer.status is not None and not getattr(probe, "keep_alive", True)
 
 
 def _database_check(result: Result) -> dict[str, Any]:

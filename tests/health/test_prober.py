@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import OperationalError
 
 from apps.alerts.models import Alert
 from apps.core import audit
-from apps.health import prober, slices
+from apps.health import prober, slices, standings
 from apps.health.models import DatabaseCheck, DatabaseState, EndpointCheck, EndpointState, ProbeSlice
 from apps.health.prober import Clock, Prober, Report
 from apps.health.rules import schedule
@@ -221,6 +222,36 @@ def test_nothing_is_measured_while_the_process_stands_still(server):
     asyncio.run(run())
     assert set(EndpointCheck.objects.values_list("status", flat=True)) == {"unknown"}
     assert set(statuses()) == {"unknown"}
+
+
+def test_alerts_that_cannot_be_settled_now_cost_no_check(server, monkeypatch):
+    def deadlock(*_: object) -> None:
+        raise OperationalError(1213, "Deadlock found when trying to get lock")
+
+    server.starts_over(Reply(503))
+    endpoints(server, 20, failures_before_down=1)  # which take several batches
+    monkeypatch.setattr(standings, "notice", deadlock)
+
+    report = probe()
+
+    assert report is not None
+    assert (report.checks, statuses()) == (20, {"failed": 20})
+    assert ProbeSlice.objects.get().finished_at is not None
+
+
+def test_the_certificate_of_an_address_that_has_none_any_more_is_forgotten(server):
+    kept, fresh = endpoints(server, 2)
+    Endpoint.objects.filter(pk=kept.pk).update(keep_alive=True)
+    probe(0)
+    EndpointState.objects.update(tls_expires_at=START)
+
+    server.starts_over(Trouble.RESET)
+    probe(1)
+    assert EndpointState.objects.filter(tls_expires_at=START).count() == 2, "who does not answer has shown nothing"
+    server.starts_over(Reply(200))
+    probe(2)
+    # A connection that is kept shows its certificate only once.
+    assert dict(EndpointState.objects.values_list("pk", "tls_expires_at")) == {kept.pk: START, fresh.pk: None}
 
 
 def test_a_clock_set_back_or_forward_stops_no_check(server):
