@@ -179,8 +179,13 @@ def remind(now: datetime) -> int:
 
 
 def _remind(route: Route, calendar: Calendar, now: datetime) -> int:
+    unsent = Delivery.objects.filter(route=route, occasion=Occasion.REMINDER).filter(
+        status__in=(DeliveryStatus.QUEUED, DeliveryStatus.SENDING)
+    )
     with transaction.atomic():
-        Route.objects.select_for_update().get(pk=route.pk)
+        # A route that fails for a day is to send one reminder when it is back, not all of the day's.
+        if not Route.objects.select_for_update().filter(pk=route.pk).exists() or unsent.exists():
+            return 0
         told = (
             Notice.objects.filter(
                 route=route,

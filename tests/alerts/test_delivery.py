@@ -211,6 +211,14 @@ def test_an_address_is_checked_and_never_shown():
         assert caught.value.field == "url"
 
 
+@pytest.mark.parametrize(
+    "url", ["json://169.254.169.254/latest/?method=GET", "mailto://a:b@169.254.169.254?to=c@d.example"]
+)
+def test_no_message_goes_to_a_metadata_address(url):
+    with pytest.raises(Transient, match="link-local or metadata address, which is never asked"):
+        channels.send(url, title="t", body="b", severity="info")
+
+
 def test_an_answer_without_end_costs_neither_memory_nor_time(hook):
     hook.starts_over(Trouble.ENDLESS)
     with pytest.raises(Transient, match="without an answer"):

@@ -144,8 +144,12 @@ def test_reminders_come_at_the_routes_interval_until_somebody_acknowledges(make_
     assert runner.remind(at(3606)) == 0
     assert titles("reminder") == ["Still warning: GET https://shop.example/17 is down (production)"]
     assert "For 1 h, and nobody has acknowledged it." in Delivery.objects.get(occasion="reminder").body
+    assert runner.remind(at(7300)) == 0, "the first one has not gone out: a broken route gathers none"
+    Delivery.objects.filter(occasion="reminder").update(status="sent", sent_at=at(7300))
+    assert runner.remind(at(7301)) == 1
+    Delivery.objects.filter(occasion="reminder").update(status="sent", sent_at=at(7301))
     acknowledge(alert=Alert.objects.get(), actor=ANA, note="on it")
-    assert runner.remind(at(9000)) == 0
+    assert runner.remind(at(9000 + 3600)) == 0
     settle(KIND, [down(severity="critical")], now=at(9000))  # worse than what was acknowledged
     runner.gather(at(9005))
     assert runner.remind(at(9005 + 3600)) == 1

@@ -1,6 +1,7 @@
 """Runs alone, as a script: reads one question as JSON from standard input, answers it as JSON on standard output.
 
-Knows nothing of Pulsewatch. Ends by SIGALRM when it takes longer than the question allows.
+Knows nothing of Pulsewatch but which addresses it may reach. Ends by SIGALRM when it takes longer than the question
+allows.
 """
 
 import json
@@ -8,9 +9,11 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 MEMORY = 2**30  # bytes of address space: an answer without end must not take the machine's
@@ -26,6 +29,29 @@ class Last(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.said = record.getMessage()
+
+
+refused: list[str] = []  # why an address was not reached
+
+
+def guard() -> None:
+    """Refuse link-local and metadata addresses to whatever connects, by whichever library.
+
+    This machine may be reached: many have their mail server on it.
+    """
+    sys.path.append(str(Path(__file__).parents[3]))
+    from apps.core.reach import Forbidden, address_fault
+
+    def judge(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "socket.connect" or not isinstance(arguments[1], tuple):
+            return
+        # A library mostly connects to the address it has found; some leave a name to the socket.
+        for *_, place in socket.getaddrinfo(arguments[1][0], None, type=socket.SOCK_STREAM):
+            if fault := address_fault(str(place[0]), allow_loopback=True):
+                refused.append(f"It leads to an address that {fault}.")
+                raise Forbidden(fault)
+
+    sys.addaudithook(judge)
 
 
 def apprise_answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +82,7 @@ def apprise_answer(question: dict[str, Any]) -> dict[str, Any]:
         notify_type=KINDS[question["severity"]],
         body_format=apprise.NotifyFormat.TEXT,
     )
-    return {"ok": True} if sent else {"ok": False, "said": last.said}
+    return {"ok": True} if sent else {"ok": False, "said": refused[-1] if refused else last.said}
 
 
 def call(question: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +109,7 @@ def main() -> None:
     signal.alarm(question["seconds"])
     # Whatever libraries print goes to standard error: standard output is the answer's.
     out = os.fdopen(os.dup(1), "w")
+    guard()
     os.dup2(2, 1)
     answer = call(question) if question["do"] == "ping" else apprise_answer(question)
     json.dump(answer, out)
