@@ -1,5 +1,6 @@
 """What a person or a client may ask of routes and maintenance windows. Every verb validates, writes, audits, wakes."""
 
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
@@ -16,6 +17,8 @@ from apps.core.errors import Conflict, Invalid
 from apps.core.wake import wake
 
 Row = TypeVar("Row", Route, MaintenanceWindow)
+
+FARTHEST = timedelta(days=3653)  # of a window's first day; calendars end in the year 9999
 
 
 def save_route(*, route: Route, actor: audit.Actor, url: str = "") -> Route:
@@ -78,6 +81,8 @@ def save_window(*, window: MaintenanceWindow, actor: audit.Actor) -> Maintenance
     _clean(window)
     if window.recurrence == Recurrence.WEEKLY and not window.weekdays:
         raise Invalid("Choose at least one day of the week.", field="weekdays")
+    if window.first_day > now.date() + FARTHEST:
+        raise Invalid("Its first day is more than ten years ahead: look at the year.", field="first_day")
     if window.freeze_deployments and window.subject:
         raise Invalid(
             "A window for one target freezes no deployments: leave the target empty, or do not freeze.",

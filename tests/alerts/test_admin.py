@@ -197,6 +197,7 @@ def test_a_window_is_checked_previewed_and_cancelled(operator):
         ({"weekdays": []}, "Choose at least one day"),
         ({"recurrence": "once"}, "over already"),
         ({"last_day": "2025-01-01"}, "comes before the first"),
+        ({"first_day": "9999-12-31"}, "more than ten years ahead"),
         ({"subject": "endpoint:17", "freeze_deployments": "on"}, "freezes no deployments"),
         ({"subject": "the shop"}, "Enter a subject such as"),
         ({"minutes": "0"}, "greater than or equal to 1"),
