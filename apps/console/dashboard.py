@@ -55,6 +55,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         (may_see_health, timeline.health),
         (context["open_alerts"] is not None, timeline.alerts),
         (may_see_deployments, timeline.deployments),
+        (request.user.has_perm("scaling.view_scalingevent"), timeline.scaling),
         (request.user.has_perm("console.view_note"), timeline.notes),
         (may_see_backups, timeline.backups),
     ):

@@ -26,6 +26,7 @@ from apps.deployments.models import Deployment
 from apps.health.choices import CheckStatus, HealthStatus, SubjectKind
 from apps.health.models import HealthCheck, HealthHourly, RolledHour
 from apps.inventory.models import Database, Endpoint, Instance
+from apps.scaling.models import ScalingEvent
 
 HOURS = 20_000  # bad hours of targets read at most: beyond that all is red anyway
 ROWS = 500  # of what happened, of each kind
@@ -127,6 +128,14 @@ class Timeline:
         for row in rows.only("pk", "environment", "started_at", "version", "kind", "status", "service__slug")[:MARKS]:
             text = f"{row.service} {row.version}: {row.get_kind_display().lower()} {row.get_status_display().lower()}"
             self._places[row.environment].happened(row.started_at, "deployment", text, page_of(row))
+
+    def scaling(self) -> None:
+        """How the number of instances changed, or failed to."""
+        rows = ScalingEvent.objects.filter(timestamp__gte=self._since).newest_first().select_related("service")
+        for row in rows[:MARKS]:
+            failed = "failed: " if row.success is False else ""
+            text = f"{row.service}: {failed}{row.instances_before} → {row.instances_after} instances"
+            self._places[row.environment].happened(row.timestamp, "scaling", text, page_of(row))
 
     def notes(self) -> None:
         """What people wrote down."""

@@ -225,7 +225,7 @@ def _figures(tried: Figures, present: Figures) -> list[tuple[str, str, str, str]
     lines = (
         ("Changes of the count", present.actions, tried.actions, "{:,}"),
         ("Instance-hours", present.instance_hours, tried.instance_hours, "{:,.1f}"),
-        ("Minutes above the threshold for scaling up", present.minutes_above_threshold,
+        ("Minutes above its own scale-up threshold", present.minutes_above_threshold,
          tried.minutes_above_threshold, "{:,}"),
         ("Minutes with figures", present.minutes_known, tried.minutes_known, "{:,}"),
         ("Changes undone within 30 minutes", present.thrash_count, tried.thrash_count, "{:,}"),

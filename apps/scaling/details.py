@@ -6,7 +6,9 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
 from apps.core.display import badge, badges, linked, moment, page_of, span, unbroken
 from apps.core.pages import buttons
@@ -59,7 +61,7 @@ def _lead(row: ScalingPolicy, decisions: list[ScalingDecision], paused: bool, no
     change = "" if newest.instances_before == newest.instances_after else (
         f"from {newest.instances_before} to {newest.instances_after}: "
     )  # fmt: skip
-    return f"{span(now - newest.boundary, units=1)} ago {change}{newest.reason}"
+    return f"{span(now - newest.boundary, units=1)} ago: {change}{newest.reason}"
 
 
 def _settings(row: ScalingPolicy, workload: Workload | None) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def _decisions(row: ScalingPolicy, rows: list[ScalingDecision]) -> dict[str, Any
         "rows": [
             {
                 "url": page_of(one),
-                "cells": (unbroken(moment(one.boundary)), badge(*display.decision_label(one)), one.reason),
+                "cells": (unbroken(moment(one.boundary)), badge(*display.decision_label(one)), _why(one.reason)),
             }
             for one in rows
         ],
@@ -116,7 +118,7 @@ def _events(row: ScalingPolicy, workload: Workload | None, rows: list[ScalingEve
                     unbroken(display.change(one)),
                     badge(*display.event_label(one)),
                     display.who(one),
-                    one.trigger_reason,
+                    _why(one.trigger_reason),
                 ),
             }
             for one in rows
@@ -126,6 +128,11 @@ def _events(row: ScalingPolicy, workload: Workload | None, rows: list[ScalingEve
         if workload and records.scales(workload)
         else "Nobody changes the number of instances from here.",
     }
+
+
+def _why(reason: str) -> SafeString:
+    """A reason in a cell that stays wide enough to be read on a telephone."""
+    return format_html('<span class="why">{}</span>', reason)
 
 
 def of_decision(request: HttpRequest, row: ScalingDecision) -> dict[str, Any]:

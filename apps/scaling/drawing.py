@@ -104,7 +104,7 @@ def _utilisation(axis: Axis, policy: ScalingPolicy, minutes: Sequence[Minute]) -
             *(_level("target", f"target {NAMES[one]} {targets[one]:g} %", targets[one], FULL) for one in metrics),
             _level("limit", f"down below {percent(down)}", down * FULL, FULL),
         ),
-        tuple(Tick(part, f"{part} %" if part else "0") for part in (0, 50, 100)),
+        tuple(Tick(part, f"{part} %" if part else "0") for part in (0, 100)),
     )
 
 

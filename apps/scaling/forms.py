@@ -20,6 +20,7 @@ from apps.scaling.models import MAX_INSTANCES, ScalingPolicy
 from apps.scaling.rules.policy import faults
 from apps.scaling.services import TARGETS
 
+_LABELS = {"scale_up_threshold": "Scale-up threshold", "scale_down_threshold": "Scale-down threshold"}
 _WIDGETS = {
     forms.BooleanField: UnfoldBooleanWidget,
     forms.IntegerField: UnfoldAdminIntegerFieldWidget,
@@ -35,8 +36,8 @@ def _with_widget(field: Any, **words: Any) -> forms.Field:
     if widget is None:
         return made
     if isinstance(made, forms.FloatField):
-        return field.formfield(widget=widget(attrs={"step": "any"}))
-    return field.formfield(widget=widget())
+        return field.formfield(**words | {"widget": widget(attrs={"step": "any"})})
+    return field.formfield(**words | {"widget": widget()})
 
 
 class _Settings(ModelForm):
@@ -53,19 +54,21 @@ class _Settings(ModelForm):
 
 
 SettingsForm = modelform_factory(
-    ScalingPolicy, form=_Settings, fields=("enabled", *SETTABLE), formfield_callback=_with_widget
+    ScalingPolicy, form=_Settings, fields=("enabled", *SETTABLE), formfield_callback=_with_widget, labels=_LABELS
 )
 NewPolicyForm = modelform_factory(
     ScalingPolicy,
     form=_Settings,
     fields=("service", "environment", "enabled", *SETTABLE),
     formfield_callback=_with_widget,
+    labels=_LABELS,
 )
 _Tried = modelform_factory(
     ScalingPolicy,
     form=_Settings,
     fields=[name for name in SETTABLE if name not in TARGETS],
     formfield_callback=_with_widget,
+    labels=_LABELS,
 )
 
 

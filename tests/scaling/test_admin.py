@@ -223,7 +223,7 @@ def test_other_settings_are_tried_beside_those_in_force(viewer, policy):
     assert "These are the settings in force." in same
     tried = settings_of(policy, days=1, scale_up_threshold=0.72)
     found = text_of(viewer, page("backtest", policy), **tried)
-    for words in ("Scale up threshold: 0.8 → <strong>0.72</strong>", "First difference", "2 → 3", "2, hold",
+    for words in ("Scale-up threshold: 0.8 → <strong>0.72</strong>", "First difference", "2 → 3", "2, hold",
                   "The total load is taken as recorded", "CPU 75 % for 10 minutes (threshold 72 %)"):  # fmt: skip
         assert words in found
     assert "Take these settings over" not in found  # a viewer may not
@@ -241,3 +241,18 @@ def test_viewers_look_and_change_nothing(viewer, policy):
             assert send(page(name, policy)).status_code == 403
     assert viewer.get(reverse("admin:scaling_scalingpolicy_add")).status_code == 403
     assert viewer.post(page("change", policy)).status_code == 403
+
+
+def test_the_overview_shows_counts_bounds_and_changes(viewer, policy, twin):
+    decided(policy, 5)
+    changed(policy, 1)
+    changed(policy_for(WorkloadFactory(environment="staging")), 1, success=False)
+    ScalingPolicy.objects.filter(pk=policy.pk).update(
+        paused_until=timezone.now() + timedelta(hours=1), paused_by="otto", paused_reason=EVIL
+    )
+    told = text_of(viewer, reverse("admin:index"))
+    for words in ("data-scaling", "1 to 6", "paused until", "held: CPU 71 %", "nothing decided yet", "advises only",
+                  "shop: 2 → 3 instances", "failed: 2 → 3 instances"):  # fmt: skip
+        assert words in told
+    assert "<script>alert" not in told
+    assert "app/production" not in told  # no workload: nothing of the policies that are there from the start
