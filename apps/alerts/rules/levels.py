@@ -15,6 +15,10 @@ FLAP_CHANGES = 4
 FLAP_WINDOW = timedelta(minutes=15)
 CALM = timedelta(minutes=10)  # without trouble, until an alert that flaps closes
 
+# An alert that is so much younger than a look was opened by one that came later and knows more. More than that: the
+# clock was set back.
+SEEN_BEFORE = timedelta(minutes=1)
+
 RANKS = {"info": 0, "warning": 1, "critical": 2}
 
 
@@ -58,6 +62,8 @@ def firing(known: Known | None, severity: str, *, same_words: bool = True) -> Mo
 
 def quiet(known: Known, earlier: Iterable[datetime], now: datetime) -> Move:
     """The move for an open alert whose subject is well; `earlier`: when former alerts of it opened and closed."""
+    if now < known.opened_at <= now + SEEN_BEFORE:
+        return Move.NOTHING
     if not known.flapping:
         return Move.HOLD if flaps((*earlier, known.opened_at, now), now) else Move.CLOSE
     # In the future: the clock was set back. The calm begins anew, so that nothing waits for a time long gone.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.alerts.rules.levels import CALM, FLAP_WINDOW, RANKS, Known, Move, firing, flaps, quiet
+from apps.alerts.rules.levels import CALM, FLAP_WINDOW, RANKS, SEEN_BEFORE, Known, Move, firing, flaps, quiet
 
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -24,6 +24,13 @@ def test_severity_only_rises(stored, now, same, cleared):
         assert cleared is None
 
 
+def test_who_looked_before_it_broke_does_not_close_it():
+    looked = NOW - timedelta(milliseconds=5)
+    assert quiet(Known("info", NOW), (), looked) == Move.NOTHING
+    assert quiet(Known("info", NOW), (), NOW) == Move.CLOSE
+    assert quiet(Known("info", NOW), (), NOW - 2 * SEEN_BEFORE) == Move.CLOSE, "the clock was set back"
+
+
 def test_an_unknown_subject_opens():
     assert firing(None, "info") == Move.OPEN
     assert firing(Known("info", NOW), "info", same_words=False) == Move.UPDATE
@@ -40,7 +47,9 @@ def test_only_recent_changes_make_it_flap(changes):
 def test_an_alert_closes_when_it_is_calm_and_never_waits_for_ever(opened, flapping, cleared, earlier, now):
     known = Known("info", opened, flapping, cleared)
     move = quiet(known, earlier, now)
-    if not flapping:
+    if now < opened <= now + SEEN_BEFORE:
+        assert move == Move.NOTHING
+    elif not flapping:
         assert move == (Move.HOLD if flaps([*earlier, opened, now], now) else Move.CLOSE)
     else:
         assert (move == Move.CLOSE) == (cleared is not None and cleared + CALM <= now)
