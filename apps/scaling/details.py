@@ -44,7 +44,7 @@ def of_policy(request: HttpRequest, row: ScalingPolicy) -> dict[str, Any]:
         ),
         "drawing": drawing.of_policy(row, workload, now),
         "sections": (_settings(row, workload),),
-        "lists": (_decisions(row, decisions), _events(row, workload, events)),
+        "lists": (_decisions(row, decisions, now), _events(row, workload, events)),
     }
 
 
@@ -87,15 +87,15 @@ def _settings(row: ScalingPolicy, workload: Workload | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _decisions(row: ScalingPolicy, rows: list[ScalingDecision]) -> dict[str, Any]:
+def _decisions(row: ScalingPolicy, rows: list[ScalingDecision], now: datetime) -> dict[str, Any]:
     url = reverse("admin:scaling_scalingdecision_changelist")
     return {
         "heading": "Last decisions",
-        "headers": ("At", "Decided", "Why"),
+        "headers": ("At (UTC)", "Decided", "Why"),
         "rows": [
             {
                 "url": page_of(one),
-                "cells": (unbroken(moment(one.boundary)), badge(*display.decision_label(one)), _why(one.reason)),
+                "cells": (_at(one.boundary, now), badge(*display.decision_label(one)), _why(one.reason)),
             }
             for one in rows
         ],
@@ -128,6 +128,11 @@ def _events(row: ScalingPolicy, workload: Workload | None, rows: list[ScalingEve
         if workload and records.scales(workload)
         else "Nobody changes the number of instances from here.",
     }
+
+
+def _at(when: datetime, now: datetime) -> SafeString:
+    """A time of day, with its date unless that is today's: these lists are read on telephones too."""
+    return unbroken(f"{when:%H:%M}" if when.date() == now.date() else f"{when:%d %b %H:%M}")
 
 
 def _why(reason: str) -> SafeString:
