@@ -9,10 +9,14 @@ from apps.core.models import StopSwitch
 from apps.deployments import runner, services
 from apps.deployments.models import Deployment, DeploymentStep, FailedVersion, Gate
 from apps.health.models import HealthCheck
+from apps.inventory import services as inventory
 from apps.inventory.models import Instance, Workload
 from apps.inventory.platforms.transport import LIMITS
 from tests.deployments.conftest import CI, started
 from tests.http_app import Answer
+from tests.inventory.platforms.cluster import NAME, NAMESPACE, Cluster
+from tests.inventory.platforms.plays import served
+from tests.inventory.platforms.stands import SECRET
 from tests.receiver import Reply, Trouble
 
 pytestmark = pytest.mark.django_db
@@ -105,6 +109,24 @@ def test_a_platform_that_refuses_fails_the_rollback_and_frees_the_lock(watched, 
     bad.refresh_from_db()
     watched.refresh_from_db()
     assert (bad.rolled_back_by, watched.change_lock) == (None, None)
+
+
+def test_a_failed_gate_brings_the_last_good_image_back_on_kubernetes(watched, app):
+    cluster = Cluster()
+    cluster.starts_over()
+    with served(cluster) as url:
+        watched.platform = "kubernetes"
+        where = {"namespace": NAMESPACE, "name": NAME, "server": url, "container": "web"}
+        watched.platform_settings = {**where, "image": "registry.example.com/shop:{version}"}
+        inventory.save(watched, actor=CI, platform_secret=SECRET)
+        brought_out(watched, "v1.0.0")
+        app.answers["/ready"] = BROKEN
+        looked(services.finish(deployment=started(watched, "v1.1.0"), actor=CI), 10)
+
+        runner.roll_back(Deployment.objects.get(kind="rollback").pk, now=timezone.now())
+
+    assert cluster.containers[0]["image"] == "registry.example.com/shop:v1.0.0"
+    assert DeploymentStep.objects.filter(text__startswith="Deployment shop/web was set to image").exists()
 
 
 def test_the_stop_switch_keeps_automation_from_rolling_back(watched, app):

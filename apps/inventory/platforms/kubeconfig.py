@@ -63,6 +63,7 @@ def from_token(server: str, ca: str, token: str) -> Access:
 
 def from_pod() -> Access:
     """The account of the pod this runs in, read anew each time: Kubernetes replaces its token. Raises PlatformError."""
+    # The token is not registered as a secret, where one an hour would pile up: an echo of it is cut out by its value.
     name, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "")
     try:
         token = (ACCOUNT / "token").read_text().strip()
@@ -74,7 +75,6 @@ def from_pod() -> Access:
             "This worker runs in no pod of Kubernetes with a service account: enter a kubeconfig or a token as the "
             "platform secret."
         )
-    register_secret(token)
     return Access(f"https://{f'[{name}]' if ':' in name else name}:{port}", token, Route(tls=context))
 
 
