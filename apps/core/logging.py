@@ -387,6 +387,7 @@ def logging_config(level: str) -> dict[str, Any]:
         "django.db.backends": logging.INFO,  # DEBUG prints every statement with its values, which may be secrets
         "django.template": logging.INFO,  # DEBUG prints every missing variable
         "django.utils.autoreload": logging.INFO,  # DEBUG prints every file
+        "httpx2": logging.WARNING,  # INFO prints every request to a Kubernetes API server
     }
     return {
         "version": 1,

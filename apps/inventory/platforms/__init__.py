@@ -7,7 +7,6 @@ from apps.core.redaction import register_secret
 from apps.inventory.platforms.advisory import Advisory
 from apps.inventory.platforms.base import Platform, PlatformError, Scaler
 from apps.inventory.platforms.docker import Docker
-from apps.inventory.platforms.fields import Fields
 from apps.inventory.platforms.github import GitHub
 from apps.inventory.platforms.gunicorn import Gunicorn
 from apps.inventory.platforms.kubernetes import Kubernetes
@@ -95,11 +94,7 @@ def platform_for(kind: str, settings: Mapping[str, Any], secret: str) -> Platfor
 
 def check_settings(kind: str, settings: Mapping[str, Any], secret: str) -> None:
     """Raises SettingsInvalid with the first wrong setting of a workload, or when its secret is missing or malformed."""
-    made = PLATFORMS.get(kind) or SCALERS.get(kind)
-    if made is not None:
-        made.made(settings, secret)
-    else:
-        Fields(kind, settings).done()  # nothing to set yet
+    (PLATFORMS.get(kind) or SCALERS[kind]).made(settings, secret)
 
 
 def takes_secret(kind: str) -> bool:

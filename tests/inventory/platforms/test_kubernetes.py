@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 import ssl
 import subprocess
@@ -110,9 +111,11 @@ def test_instances_are_the_pods_that_run_each_with_what_is_known_of_it(shop, clu
     assert [found.name for found in shop(selector="app=other").instances()] == ["other-1"]
 
 
-def test_many_pods_come_in_pages_and_a_selector_may_be_an_expression(shop, cluster: Cluster):
+def test_many_pods_come_in_pages_and_a_selector_may_be_an_expression(shop, cluster: Cluster, caplog):
     cluster.pods = [pod(f"web-{number}") for number in range(250)]
-    assert len({found.name for found in shop().instances()}) == 250
+    with caplog.at_level(logging.INFO):
+        assert len({found.name for found in shop().instances()}) == 250
+    assert caplog.records == [], "no line for each request"
     assert [asked.query.get("continue") for asked in cluster.asked[-3:]] == [None, "100", "200"]
 
     cluster.selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["shop", "web"]},
