@@ -7,10 +7,13 @@ RULES = $(wildcard tests/*/test_rules.py tests/*/rules)
 COVERAGE = $(BIN)/python -m coverage
 
 .DEFAULT_GOAL := help
-.PHONY: run setup test check bench soak lock clean help
+.PHONY: run load setup test check bench soak lock clean help
 
 run: ## start the console on http://127.0.0.1:8000 (PORT=8001 for another port); Ctrl-C stops it
 	@exec $(INSTALL) base -- -m pulsewatch.launch
+
+load: ## with `make run` up: load on its own web server, until a worker is added, and removed after it
+	@exec $(INSTALL) base -- -m bench.load $(ARGS)
 
 setup: ## install everything for development; Debian packages too, as root or with sudo
 	@$(INSTALL) base dev -- -m tests.servers install

@@ -1,6 +1,7 @@
 """Gunicorn's configuration: `gunicorn --config python:pulsewatch.web pulsewatch.wsgi`."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +42,10 @@ keepalive = 5  # seconds
 reload = settings.DEBUG  # a developer sees a change at once
 preload_app = not reload  # the application is whole before the port is opened
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  (a heartbeat file, no data)
+# Where platform gunicorn finds this server. One that a killed server left behind may name anybody's process by now,
+# and gunicorn would not start beside it.
+pidfile = str(settings.VAR_DIR / "web.pid")
+Path(pidfile).unlink(missing_ok=True)
 control_socket = str(settings.VAR_DIR / "gunicorn.sock")
 logger_class = ErrorLog
 logconfig_dict = settings.LOGGING
