@@ -181,6 +181,11 @@ def _why_neither(policy: Policy, counted: Sequence[Window]) -> str:
         usage = newest.used(metric)
         if usage.measured is None:
             return f"{NAMES[metric]} was not measured, which counts as 100 % on the way down"
+        if usage.up / FULL <= policy.scale_up_threshold < usage.load / FULL:
+            return (
+                f"{NAMES[metric]} {percent(usage.load / FULL)}, but {percent(usage.warming / FULL)} of it comes from "
+                "instances that are warming up and does not count on the way up"
+            )
         if usage.load / FULL < policy.scale_down_threshold <= usage.down / FULL and usage.missing:
             missing = newest.expected - newest.reported
             return (
