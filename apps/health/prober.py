@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -302,6 +302,7 @@ class Prober:
             verdict = (
                 judge_answer(seen, waiting.one.probe.expected) if waiting.one.probe else Verdict(UNKNOWN, seen.failure)
             )  # type: ignore[union-attr]  # an endpoint's
+            seen = replace(seen, body=b"")  # judged; and so many wait while the database is frozen
         else:
             seen, verdict = judge_look(seen, waiting.one.slow_ms)
         if asleep and verdict.status != UNKNOWN:

@@ -28,10 +28,6 @@ class Expectation:
     contains: str = ""
     condition: JsonCondition | None = None
 
-    @property
-    def wants_body(self) -> bool:
-        return bool(self.contains) or self.condition is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

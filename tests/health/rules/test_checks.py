@@ -70,7 +70,6 @@ def test_a_body_is_searched_and_read(body, whole, contains, condition, reason):
     expected = Expectation(
         ((200, 200),), 1000, contains=contains, condition=read_json_condition(condition) if condition else None
     )
-    assert expected.wants_body
     verdict = judge_answer(Answer(1.0, status=200, body=body, whole=whole), expected)
     assert verdict == checks.Verdict(FAILED if reason else HEALTHY, reason)
 
