@@ -10,6 +10,7 @@ from django.urls import NoReverseMatch, reverse
 from apps.alerts import services as alerts
 from apps.alerts.choices import AlertKind, Severity
 from apps.alerts.services import Firing
+from apps.core.choices import Environment
 from apps.health.models import DatabaseState, EndpointState, ProbeSlice
 from apps.health.rules.checks import FAILED, certificate_level
 from apps.health.rules.schedule import MINUTE
@@ -75,7 +76,7 @@ def _endpoint_down(state: EndpointState) -> Firing:
         title=f"{endpoint.http_method} {endpoint.url} is down",
         detail=f"{_sentence(state.error_message)} Down since {state.since:%Y-%m-%d %H:%M} UTC, after "
         f"{endpoint.failures_before_down} failures in a row; checked every {endpoint.interval_seconds} s.",
-        severity=Severity.CRITICAL,
+        severity=_gravity(workload.environment),
         environment=workload.environment,
         service=workload.service.slug,
         path=_page("inventory_endpoint", endpoint.pk),
@@ -94,8 +95,8 @@ def _databases_down(pks: Sequence[int] | None = None) -> list[Firing]:
             detail=f"{_sentence(state.error_message)} Down since {state.since:%Y-%m-%d %H:%M} UTC, after "
             f"{state.database.failures_before_down} failures in a row; looked at every "
             f"{state.database.interval_seconds} s.",
-            severity=Severity.CRITICAL,
-            environment=state.environment,
+            severity=_gravity(state.database.environment),
+            environment=state.database.environment,
             service=state.database.service.slug,
             path=_page("inventory_database", state.database.pk),
             runbook_url=state.database.service.runbook_url,
@@ -127,6 +128,11 @@ def _certificates(now: datetime) -> Iterable[Firing]:
                 path=_page("inventory_endpoint", endpoint.pk),
                 runbook_url=endpoint.workload.service.runbook_url,
             )
+
+
+def _gravity(environment: str) -> str:
+    """Nobody has to get up for what is not in production."""
+    return Severity.CRITICAL if environment == Environment.PRODUCTION else Severity.WARNING
 
 
 def _sentence(reason: str) -> str:

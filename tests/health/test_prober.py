@@ -111,6 +111,7 @@ def test_a_target_goes_down_after_three_failures_opens_one_alert_and_is_back_aft
     alert = Alert.objects.get()
     assert (alert.kind, alert.subject, alert.closed_at) == ("endpoint_down", f"endpoint:{endpoint.pk}", None)
     assert "It answered 503 instead of 200. Down since 2026-03-02 12:00 UTC" in alert.detail
+    assert (alert.environment, alert.severity) == ("production", "critical")
     server.starts_over(Reply(200))
     probe(4)
     assert statuses() == {"failed": 1}
@@ -224,6 +225,24 @@ def test_nothing_is_measured_while_the_process_stands_still(server):
     assert set(statuses()) == {"unknown"}
 
 
+def test_what_waits_to_be_stored_carries_no_pages(server):
+    carried = []
+
+    class Weighing(Prober):
+        async def _store_batch(self) -> None:
+            carried.extend(waiting.seen.body for waiting in self._results if waiting.verdict)
+            await super()._store_batch()
+
+    async def run() -> Report | None:
+        return await Weighing(allow_loopback=True, clock=QuickClock(START)).run(0, 1, START)
+
+    server.starts_over(Reply(200, b"x" * 100_000))
+    endpoints(server, 2, body_contains="xxx")
+    asyncio.run(run())
+    assert statuses() == {"healthy": 2}
+    assert set(carried) == {b""}, "50,000 may wait for a database that is frozen"
+
+
 def test_alerts_that_cannot_be_settled_now_cost_no_check(server, monkeypatch):
     def deadlock(*_: object) -> None:
         raise OperationalError(1213, "Deadlock found when trying to get lock")
@@ -307,6 +326,7 @@ def test_databases_are_watched_beside_endpoints_with_their_own_words(server, red
     assert (gone.status, gone.connection_status, gone.query_test_status) == ("failed", "disconnected", "not_tested")
     alert = Alert.objects.get()
     assert (alert.kind, alert.subject, alert.environment) == ("database_down", "database:gone", "staging")
+    assert alert.severity == "warning", "nobody gets up for what is not in production"
     assert DatabaseCheck.objects.filter(status="failed", response_time_ms=None).count() == 3
 
 
