@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -146,6 +147,31 @@ def served(play: HTTPPlay, path: Path | None = None, tls: ssl.SSLContext | None 
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that is its own authority, fit for a server and for a client, and its key."""
+    found, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-days", "2", "-subj", "/CN=both", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", key, "-out", found),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return found, key
+
+
+def server_context(found: Path, key: Path, *, client: bool) -> ssl.SSLContext:
+    """For a server with this certificate; `client`: nobody comes in without showing it too."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(found, key)
+    if client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(found)
+    return context
 
 
 @dataclass

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from apps.inventory.platforms.docker import Docker
 from apps.inventory.platforms.transport import LIMITS, Route, call
 from tests.inventory.platforms.conftest import RELEASE
 from tests.inventory.platforms.engine import SERVICE, Engine, task
-from tests.inventory.platforms.plays import served
+from tests.inventory.platforms.plays import certificate, served, server_context
 from tests.inventory.platforms.stands import BOUND
 from tests.servers import docker_engine
 
@@ -126,6 +127,22 @@ def test_what_does_not_go_together_is_refused():
     check_settings("docker", {"service": SERVICE, "host": "https://docker:2376"}, "")
     assert destination("docker", {"host": "https://docker:2376/x"}) == "https://docker:2376"
     assert destination("docker", {}) == ""
+
+
+def test_an_engine_behind_tls_is_shown_a_certificate_with_its_key(tmp_path: Path):
+    shown, key = certificate(tmp_path)
+    play = Engine()
+    play.starts_over()
+    with served(play, tls=server_context(shown, key, client=True)) as url:
+        settings = {"host": url, "service": SERVICE, "ca": shown.read_text()}
+        known = scaler_for("docker", settings, shown.read_text() + key.read_text())
+        assert isinstance(known, Docker)
+        known.scale(3, seen=known.count())
+        assert play.wishes == [3]
+        stranger = scaler_for("docker", settings, "")
+        assert isinstance(stranger, Docker)
+        with pytest.raises(PlatformError, match=r"127\.0\.0\.1"):
+            replace(stranger, scale_limits=BOUND).count()
 
 
 # --- On a real engine -------------------------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ import base64
 import json
 import logging
 import os
-import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from apps.inventory.platforms import check_settings, destination, kubeconfig, pl
 from apps.inventory.platforms.base import Count, PlatformError, PlatformUnavailable, SettingsInvalid
 from tests.inventory.platforms.cluster import NAME, NAMESPACE, Cluster, pod
 from tests.inventory.platforms.conftest import RELEASE
-from tests.inventory.platforms.plays import served
+from tests.inventory.platforms.plays import certificate, served, server_context
 from tests.inventory.platforms.stands import BOUND, SECRET
 
 REPOSITORY = Path(__file__).parents[3]
@@ -215,27 +213,13 @@ def test_a_kubeconfig_is_read_as_yaml_and_as_json_in_one_line(cluster: Cluster, 
     assert destination("kubernetes", WHERE) == ""
 
 
-def test_a_server_and_a_user_that_are_known_by_certificates(tmp_path: Path, cluster: Cluster):
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-days", "2", "-subj", "/CN=both", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    ca, pair = certificate.read_text(), certificate.read_text() + key.read_text()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    server.verify_mode = ssl.CERT_REQUIRED  # nobody comes in without a certificate
-    server.load_verify_locations(certificate)
+def test_a_server_and_a_user_that_are_known_by_certificates(tmp_path: Path):
+    shown, key = certificate(tmp_path)
+    ca = shown.read_text()
     authority = {"certificate-authority-data": encoded(ca)}
     user = {"token": SECRET, "client-certificate-data": encoded(ca), "client-key-data": encoded(key.read_text())}
-    assert pair.count("BEGIN") == 2
 
-    with served(Cluster(), tls=server) as url:
+    with served(Cluster(), tls=server_context(shown, key, client=True)) as url:
         known = scaler_for("kubernetes", WHERE, json.dumps(config(url, cluster=authority, user=user)))
         assert known is not None
         assert known.count().desired == 2
@@ -324,11 +308,22 @@ def test_without_a_secret_the_account_of_the_pod_is_used_and_read_anew(tmp_path:
     with pytest.raises(PlatformError, match="This worker runs in no pod of Kubernetes with a service account: enter"):
         platform_for("kubernetes", {**WHERE, "image": IMAGE}, "").roll_out(RELEASE)
 
-    (tmp_path / "ca.crt").write_text(Path(ssl.get_default_verify_paths().cafile or "").read_text())
+    shown, key = certificate(tmp_path)
+    shown.rename(tmp_path / "ca.crt")
     for token in ("first-token-of-the-pod", "second-token-of-the-pod"):
         (tmp_path / "token").write_text(f"{token}\n")
         access = kubeconfig.from_pod()
         assert (access.server, access.token) == ("https://[fd00::1]:6443", token)
+
+    with served(Cluster(), tls=server_context(tmp_path / "ca.crt", key, client=False)) as url:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", url.rpartition(":")[2])
+        scaler = scaler_for("kubernetes", WHERE, "")
+        assert scaler is not None
+        with pytest.raises(PlatformError, match="HTTP 401"):
+            scaler.count()
+        (tmp_path / "token").write_text(SECRET)
+        assert scaler.count().desired == 2
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     with pytest.raises(PlatformError, match="runs in no pod"):
         kubeconfig.from_pod()
