@@ -72,8 +72,8 @@ def windows(row: ScalingDecision) -> list[dict[str, Any]]:
 
 
 WINDOW_HEADERS = (
-    *("window from", "reported"),
-    *("CPU measured", "counts up", "counts down", "memory measured", "counts up", "counts down"),
+    *("Window from", "Reported"),
+    *("CPU measured", "counts up", "counts down", "Memory measured", "counts up", "counts down"),
 )
 
 

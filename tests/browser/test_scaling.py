@@ -105,6 +105,9 @@ def test_a_threshold_is_changed_tried_and_the_policy_paused(page: Page, console:
     expect(page.get_by_text("Paused by ana for another").first).to_be_visible()
     expect(page.get_by_role("link", name="Resume")).to_be_visible()
     picture(page, "scaling-paused")
+    page.get_by_role("link", name="Scale by hand").click()
+    expect(page.get_by_text("Bounds of the policy")).to_be_visible()
+    picture(page, "scaling-by-hand")
 
 
 @pytest.mark.usefixtures("scaled")
@@ -130,4 +133,9 @@ def test_the_pages_fit_a_phone_in_the_dark(chromium: Browser, console: Served) -
             expect(page.get_by_text(words).first).to_be_visible()
         picture(page, f"scaling-{name}-phone-dark", whole=True)
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    page.goto(f"{console.base}/admin/scaling/scalingdecision/")
+    page.get_by_role("link", name="UTC").first.click()
+    expect(page.get_by_text("What it looked at")).to_be_visible()
+    picture(page, "scaling-decision-phone-dark", whole=True)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     context.close()
