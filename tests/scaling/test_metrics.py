@@ -1,5 +1,6 @@
 """What Prometheus is told of scaling: true after a clean-up, and cheap."""
 
+import threading
 from datetime import timedelta
 from itertools import count
 
@@ -79,3 +80,30 @@ def test_rows_are_counted_from_an_index_alone(policy):
         for query in counts:
             cursor.execute(f"EXPLAIN {query}")
             assert all("Using index" in (row[-1] or "") for row in cursor.fetchall())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.engine
+def test_two_that_forget_at_once_count_each_row_once(policy):
+    for number in range(40):
+        decided(policy, 8 + number / 100)
+    together, failed = threading.Barrier(3), []
+
+    def forget() -> None:
+        together.wait()
+        try:
+            runner.forget(NOW)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=forget) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failed
+    assert ScalingTotal.objects.get().count == 40
+    assert not ScalingDecision.objects.exists()
