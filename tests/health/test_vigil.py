@@ -8,6 +8,7 @@ from apps.alerts.models import Alert
 from apps.core import heartbeats
 from apps.core.models import Heartbeat
 from apps.health import tasks, vigil
+from apps.health.models import ProbeSlice
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 pytestmark = pytest.mark.django_db
@@ -66,7 +67,25 @@ def test_the_long_worker_makes_the_hours_of_its_silence_good_at_once(monkeypatch
     assert Heartbeat.objects.get(source="long").at > NOW
 
 
-def test_a_quiet_minute_costs_three_statements(django_assert_num_queries):
+def test_targets_that_nobody_checks_any_more_are_told_though_they_still_look_well():
     heartbeats.expect(NOW)
-    with django_assert_num_queries(3):
+    ProbeSlice.objects.create(shard=0, shards=1, starts_at=NOW, holder="gone", beat_at=NOW)
+    for minute, told in ((3, []), (4, ["pulsewatch:prober"])):
+        now = NOW + minute * timedelta(minutes=1)
+        beats(now, "sampler", "long")
+        vigil.keep("fast", now)
+        assert open_alerts() == told
+    alert = Alert.objects.get()
+    assert alert.severity == "critical"
+    assert "Last sign of life: 2026-03-01 12:00 UTC" in alert.detail
+
+    now = NOW + timedelta(minutes=5)
+    ProbeSlice.objects.update(beat_at=now)
+    vigil.keep("fast", now)
+    assert open_alerts() == []
+
+
+def test_a_quiet_minute_costs_four_statements(django_assert_num_queries):
+    heartbeats.expect(NOW)
+    with django_assert_num_queries(4):
         assert vigil.keep("long", NOW + timedelta(minutes=1))
