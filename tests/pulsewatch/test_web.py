@@ -1,6 +1,7 @@
 """The web server as it is configured: whom it believes, what it writes, and where it listens."""
 
 import json
+import os
 import urllib.request
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def test_gunicorn_writes_no_line_about_a_request() -> None:
     loggers = {json.loads(line)["logger"] for line in written.splitlines()}
     assert "gunicorn.error" in loggers
     assert "gunicorn.access" not in loggers
+
+
+def test_a_pid_file_that_a_killed_server_left_behind_holds_up_no_start(tmp_path: Path) -> None:
+    pid_file = tmp_path / "web.pid"
+    pid_file.write_text(str(os.getpid()))  # the number belongs to somebody else by now
+    with served(VAR_DIR=str(tmp_path)) as server:
+        assert int(pid_file.read_text()) == server.process.pid
+    assert not pid_file.exists()
 
 
 def test_counters_of_an_earlier_run_go_and_other_files_stay(tmp_path: Path) -> None:
