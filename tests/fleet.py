@@ -113,7 +113,7 @@ class Fleet:
 @contextmanager
 def running(app: str, folder: Path) -> Iterator[Fleet]:
     """A fleet without Celery processes yet; `app` is the Celery app they will run."""
-    with MariaDB() as database, Redis() as broker, http_app(ready=READY) as watched:
+    with MariaDB(migrated=True) as database, Redis() as broker, http_app(ready=READY) as watched:
         fleet = Fleet(app, database, broker, watched.url, folder)
         try:
             yield fleet

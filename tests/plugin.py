@@ -96,6 +96,13 @@ def private_database(pytestconfig: pytest.Config) -> Iterator[MariaDB | MySQL]:
         yield server
 
 
+@pytest.fixture
+def migrated_database(pytestconfig: pytest.Config) -> Iterator[MariaDB | MySQL]:
+    """The same with Pulsewatch's tables."""
+    with (MySQL if pytestconfig.getoption("db") == "mysql" else MariaDB)(migrated=True) as server:
+        yield server
+
+
 def _set_environment(engine: str) -> None:
     """Start the shared servers and describe them to the settings, for this process and the workers it starts."""
     given_database = os.environ.get("DATABASE_URL", "")

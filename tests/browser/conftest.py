@@ -17,7 +17,7 @@ from tests.serving import Served, served
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[MariaDB]:
-    with MariaDB() as server:
+    with MariaDB(migrated=True) as server:
         yield server
 
 

@@ -31,7 +31,7 @@ def test_the_recipe_for_ci_reports_a_failed_build_with_what_two_tools_found(tmp_
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     program("curl", "curl")
 
-    with MariaDB() as database, Redis() as broker:
+    with MariaDB(migrated=True) as database, Redis() as broker:
         variables = {"DATABASE_URL": database.url, "REDIS_URL": broker.url}
         own = {**os.environ, **variables, "PATH": path}
 
@@ -39,7 +39,6 @@ def test_the_recipe_for_ci_reports_a_failed_build_with_what_two_tools_found(tmp_
             command = [sys.executable, str(ROOT / "manage.py"), *arguments]
             return subprocess.run(command, env=own, check=True, capture_output=True, text=True).stdout
 
-        manage("migrate", "--verbosity", "0")
         token = manage("token", "create", "ci", "--scope", "builds:write,builds:read").splitlines()[-1]
         with served(**variables) as web:
             own |= {"TOKEN": token, "PULSEWATCH": web.base}

@@ -139,7 +139,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """With one good deployment, which the recipe has made."""
     program("curl", "curl")
     folder = tmp_path_factory.mktemp("shows")
-    with MariaDB() as database, Redis() as broker, http_app() as app, receiver() as platform:
+    with MariaDB(migrated=True) as database, Redis() as broker, http_app() as app, receiver() as platform:
         fleet = Fleet("tests.fast_gates", database, broker, app.url, folder)
         variables = {name: fleet.environment[name] for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")}
         try:

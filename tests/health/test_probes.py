@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -27,18 +25,14 @@ def until(condition, *, seconds: float = RECOVERY_SECONDS) -> float:
     return time.monotonic() - started
 
 
-def migrated(mariadb, redis_server):
+def on_servers(mariadb, redis_server):
     """A web server on private, migrated servers."""
-    environment = {"DATABASE_URL": mariadb.url, "REDIS_URL": redis_server.url}
-    subprocess.run(
-        [sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, env={**os.environ, **environment}
-    )
-    return served(**environment)
+    return served(DATABASE_URL=mariadb.url, REDIS_URL=redis_server.url)
 
 
 @pytest.fixture
-def web(private_database, redis_server):
-    with migrated(private_database, redis_server) as server:
+def web(migrated_database, redis_server):
+    with on_servers(migrated_database, redis_server) as server:
         until(lambda: server.get("/ready").status == 200)
         yield server
 
@@ -104,8 +98,8 @@ def assert_seen_and_survived(web: Served, dependency, name: str, other: str, fau
 
 @pytest.mark.engine
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
-def test_a_lost_database_is_seen_within_two_seconds_and_its_return_without_a_restart(web, private_database, fault):
-    assert_seen_and_survived(web, private_database, "database", "redis", fault)
+def test_a_lost_database_is_seen_within_two_seconds_and_its_return_without_a_restart(web, migrated_database, fault):
+    assert_seen_and_survived(web, migrated_database, "database", "redis", fault)
 
 
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
@@ -113,7 +107,7 @@ def test_a_lost_redis_is_seen_within_two_seconds_and_its_return_without_a_restar
     assert_seen_and_survived(web, redis_server, "redis", "database", fault)
 
 
-def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(web, private_database):
+def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(web, migrated_database):
     done = threading.Event()
 
     def storm():
@@ -121,7 +115,7 @@ def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(
             web.get("/ready")
 
     threads = [threading.Thread(target=storm) for _ in range(24)]
-    private_database.freeze()
+    migrated_database.freeze()
     try:
         for thread in threads:
             thread.start()
@@ -131,12 +125,12 @@ def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(
         done.set()
         for thread in threads:
             thread.join()
-        private_database.thaw()
+        migrated_database.thaw()
 
     assert sorted(slow)[90] < 0.2  # 24 callers on two cores; with their threads held it would be 0.8
 
 
-def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, private_database):
+def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, migrated_database):
     cookie = f"pulsewatch_{web.base.rpartition(':')[2]}_session={'x' * 32}"
     statuses: list[int] = []
 
@@ -144,7 +138,7 @@ def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, private
         statuses.append(web.get("/admin/", timeout=60, Cookie=cookie).status)
 
     pages = [threading.Thread(target=page) for _ in range(60)]
-    with lost(private_database, "freeze"):
+    with lost(migrated_database, "freeze"):
         for thread in pages:
             thread.start()
         until(lambda: 503 in statuses)  # beyond what the workers hold, a page is refused at once
@@ -164,7 +158,7 @@ def test_a_head_request_gets_the_headers_alone(web):
     assert "no-body response" not in web.log.read_text()
 
 
-def test_a_thousand_probes_leak_neither_threads_nor_connections(web, private_database):
+def test_a_thousand_probes_leak_neither_threads_nor_connections(web, migrated_database):
     def footprint() -> list[tuple[int, int]]:
         return [
             (len(list(Path(f"/proc/{pid}/task").iterdir())), len(list(Path(f"/proc/{pid}/fd").iterdir())))
@@ -178,9 +172,9 @@ def test_a_thousand_probes_leak_neither_threads_nor_connections(web, private_dat
     probe(100)
     before = footprint()
     probe(1000)
-    private_database.kill()
+    migrated_database.kill()
     probe(40)
-    private_database.restart()
+    migrated_database.restart()
     until(lambda: web.get("/ready").status == 200)
     probe(100)
 
@@ -302,9 +296,9 @@ def test_two_workers_give_one_true_metrics_page_also_after_one_was_killed(web):
         assert time.time() - 600 < value(name, text) <= time.time()
 
 
-def test_a_page_without_a_database_says_so_without_a_traceback(web, private_database):
+def test_a_page_without_a_database_says_so_without_a_traceback(web, migrated_database):
     cookie = f"pulsewatch_{web.base.rpartition(':')[2]}_session={'x' * 32}"
-    with lost(private_database, "stop"):
+    with lost(migrated_database, "stop"):
         reply = web.get("/admin/", Cookie=cookie, timeout=30)
 
     assert reply.status == 503

@@ -4,6 +4,8 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
@@ -13,15 +15,19 @@ from tests.servers.mysql_root import mysql_root, mysqld
 from tests.servers.packages import MARIADB_PACKAGES, ServerError, checked, locked, program
 from tests.servers.process import ANSWER_SECONDS, Server, run_folder
 
+PROJECT = Path(__file__).parent.parent.parent
+
 
 class _DatabaseServer(Server):
     """What MariaDB and MySQL share. User and database are both called `pulsewatch`; the user may do everything."""
 
     _more_sql = ""  # run at every start, after the user exists
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, migrated: bool = False) -> None:
+        """With `migrated` the database has Pulsewatch's tables: the first such server of a run makes them."""
         super().__init__(*options)
         self._password = secrets.token_urlsafe(24)
+        self._migrated = migrated
 
     @property
     def url(self) -> str:
@@ -31,19 +37,33 @@ class _DatabaseServer(Server):
     def _create_data(self, folder: Path) -> None:
         """Make a data folder that holds the system tables only."""
 
+    def _create_migrated(self, folder: Path) -> None:
+        """Make a data folder in which Pulsewatch's tables are there."""
+        server = type(self)()
+        try:
+            own = {"DATABASE_URL": server.start().url, "SECRET_KEY": secrets.token_urlsafe(50), "ENV_FILE": ""}
+            migrate = [sys.executable, str(PROJECT / "manage.py"), "migrate", "--verbosity", "0"]
+            subprocess.run(migrate, check=True, env={**os.environ, **own, "VAR_DIR": str(server.folder)})
+            server.stop(keep_data=True)  # cleanly: what is copied needs no recovery
+            shutil.copytree(server.folder / "data", folder)
+        finally:
+            server.stop()
+
     def _prepare(self) -> None:
-        template = run_folder() / f"{self.name.lower()}-data"
+        kind = "migrated" if self._migrated else "data"
+        template = run_folder() / f"{self.name.lower()}-{kind}"
         with locked(template.with_suffix(".lock")):
             if not template.exists():  # the first server of a run makes it, all others copy it
                 draft = template.with_suffix(".draft")
                 shutil.rmtree(draft, ignore_errors=True)
-                self._create_data(draft)
+                (self._create_migrated if self._migrated else self._create_data)(draft)
                 draft.rename(template)
         shutil.copytree(template, self.folder / "data")
         # The server runs this at every start, before it accepts a connection. The folder is ours alone (0700).
         (self.folder / "init.sql").write_text(
             "CREATE DATABASE IF NOT EXISTS pulsewatch;\n"
             f"CREATE USER IF NOT EXISTS pulsewatch@'%' IDENTIFIED BY '{self._password}';\n"
+            f"ALTER USER pulsewatch@'%' IDENTIFIED BY '{self._password}';\n"  # a copied one has its own
             "GRANT ALL PRIVILEGES ON *.* TO pulsewatch@'%' WITH GRANT OPTION;\n" + self._more_sql
         )
 
