@@ -2,9 +2,14 @@
 
 from datetime import timedelta
 
-from apps.backups import rules
-from apps.core import lease
+import django
+
 from pulsewatch.celery import app
+
+django.setup()  # what is changed below knows models
+
+from apps.backups import rules  # noqa: E402  (as above)
+from apps.core import lease  # noqa: E402  (as above)
 
 VISIBILITY_SECONDS = 1  # shorter than any backup in these tests: each one's message is delivered again while it runs
 
