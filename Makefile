@@ -20,7 +20,7 @@ setup: ## install everything for development; Debian packages too, as root or wi
 	@$(INSTALL) base dev mysql
 
 test: setup ## the whole suite on private servers: all on MariaDB, the database's part also on MySQL; every branch of the rules
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(BIN)/python -m pytest --db=mysql -m engine
 	@$(COVERAGE) erase
 	$(COVERAGE) run -m pytest --db=sqlite -q $(RULES)

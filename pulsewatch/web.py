@@ -56,6 +56,11 @@ forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
 
+def when_ready(server: Any) -> None:
+    """All files in VAR_DIR are their owner's alone; gunicorn lets everybody read its pid file."""
+    Path(pidfile).chmod(0o600)
+
+
 def on_starting(server: Any) -> None:
     """Warnings and uncaught exceptions go through the log, redacted; the workers inherit it."""
     from apps.core.logging import install_hooks

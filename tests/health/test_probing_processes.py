@@ -129,6 +129,9 @@ def test_a_frozen_database_is_no_targets_fault_and_its_checks_are_stored_later(p
     probing.worker()
     probing.fleet.beat()
     probing.grows()
+    slices = "SELECT COUNT(*) FROM probe_slices"
+    before = probing.rows(slices)
+    probing.wait(lambda: probing.rows(slices) != before)  # one has just begun: it has its whole time before it
     began = probing.now()
     probing.fleet.database.freeze()
     asked = len(probing.app.seen)

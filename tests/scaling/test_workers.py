@@ -89,9 +89,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.fixture
 def scaled(fleet: Fleet) -> Iterator[Scaled]:
     """Without any process or history."""
-    yield Scaled(fleet)
+    one = Scaled(fleet)
+    yield one
     fleet.stop()
     fleet.processes.clear()
+    for table in ("scaling_events", "scaling_decisions", "utilisation_minutes"):
+        one.sql(f"DELETE FROM {table}")
+    one.sql("UPDATE workloads SET change_lock = NULL, change_lock_since = NULL, change_lock_by = ''")
 
 
 @pytest.fixture
@@ -105,9 +109,6 @@ def held(scaled: Scaled) -> Iterator[Scaled]:
     scaled.sql(BUSY)
     yield scaled
     (scaled.fleet.folder / "slow").unlink(missing_ok=True)
-    for table in ("scaling_events", "scaling_decisions", "utilisation_minutes"):
-        scaled.sql(f"DELETE FROM {table}")
-    scaled.sql("UPDATE workloads SET change_lock = NULL, change_lock_since = NULL, change_lock_by = ''")
 
 
 def test_two_beats_and_two_workers_make_one_decision_a_window_and_one_change(held: Scaled) -> None:
