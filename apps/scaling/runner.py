@@ -371,10 +371,11 @@ def forget(now: datetime) -> None:
 
 
 def _remove(rows: QuerySet[Any], place: Callable[[Any], tuple[ScalingPolicy | ScalingEvent, Outcome]]) -> None:
-    """Remove rows and add them to the totals, a batch in a transaction: whoever comes second finds them gone."""
-    while True:
+    """Remove rows and add them to the totals, a batch in a transaction: whoever comes second passes them over."""
+    # Locked by their keys: a locking search would lock the gaps between them too, and two of those lock crosswise.
+    while keys := sorted(rows.values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic():
-            gone = list(rows.select_for_update()[:BATCH])
+            gone = list(rows.filter(pk__in=keys).order_by("pk").select_for_update(skip_locked=True))
             if not gone:
                 return
             counted: Counter[tuple[int, str, str, str]] = Counter()
