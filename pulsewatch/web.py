@@ -75,6 +75,16 @@ def post_fork(server: Any, worker: Any) -> None:
     metrics.process_root = server.pid
 
 
+def post_worker_init(worker: Any) -> None:
+    """Ask database and Redis once before the first probe does: that answer would tell of our start, not of theirs.
+
+    It ends within READY_TIMEOUT_SECONDS, whatever they do.
+    """
+    from apps.health.readiness import readiness
+
+    readiness().check()
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Forget the gauges of a worker that has gone; its counters stay."""
     from prometheus_client import multiprocess
