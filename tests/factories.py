@@ -14,6 +14,12 @@ from apps.health.models import HealthCheck
 from apps.inventory.models import Database, Endpoint, Instance, Service, Workload
 
 
+def count_from(first: int) -> None:
+    """Let every factory number its rows from here: two processes that fill one database would give the same names."""
+    for made in factory.django.DjangoModelFactory.__subclasses__():
+        made.reset_sequence(first)
+
+
 class ServiceFactory(factory.django.DjangoModelFactory):
     class Meta:
         model = Service

@@ -1,14 +1,11 @@
 """From an empty console to a proven backup, and back over a database, as a person does it in the browser."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import picture, sign_in
+from tests.browser.steps import picture, shell, sign_in
 from tests.fleet import connect
 from tests.servers import MariaDB
 from tests.serving import Served
@@ -38,8 +35,7 @@ def shop(database: MariaDB) -> str:
 @pytest.fixture(scope="module")
 def proven(console: Served, variables: dict[str, str]) -> None:
     """Databases in each state, with the history that makes it."""
-    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", HISTORY]
-    subprocess.run(command, check=True, env={**os.environ, **variables})
+    shell(variables, HISTORY)
 
 
 HISTORY = """

@@ -1,13 +1,9 @@
 """Builds and diagnostics in the browser: the trend, the worst first, and one deferred by hand."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import picture, sign_in
+from tests.browser.steps import picture, shell, sign_in
 from tests.serving import Served
 
 pytestmark = pytest.mark.browser
@@ -16,8 +12,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def built(console: Served, variables: dict[str, str]) -> None:
     """Thirty builds of a shop; the last one failed, with diagnostics of tsc and ruff."""
-    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", HISTORY]
-    subprocess.run(command, check=True, env={**os.environ, **variables})
+    shell(variables, HISTORY)
 
 
 HISTORY = """

@@ -1,22 +1,12 @@
 """Deployments in the browser: ticked until they complete, rolled back with a reason, counted; the API's own page."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import picture, sign_in
+from tests.browser.steps import picture, shell, sign_in
 from tests.serving import Served
 
 pytestmark = pytest.mark.browser
-
-
-def shell(variables: dict[str, str], program: str) -> None:
-    """Run a program on the console's data, as a worker would."""
-    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", program]
-    subprocess.run(command, check=True, env={**os.environ, **variables})
 
 
 @pytest.fixture(scope="module")

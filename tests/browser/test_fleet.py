@@ -1,13 +1,9 @@
 """Endpoints, databases and the overview in the browser: one is added, and what changed before it broke is seen."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import picture, sign_in
+from tests.browser.steps import picture, shell, sign_in
 from tests.serving import Served
 
 pytestmark = pytest.mark.browser
@@ -16,8 +12,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def broken(console: Served, variables: dict[str, str]) -> None:
     """A shop whose cart broke some minutes after a deployment."""
-    command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", HISTORY]
-    subprocess.run(command, check=True, env={**os.environ, **variables, "BASE_URL": console.base})
+    shell({**variables, "BASE_URL": console.base}, HISTORY)
 
 
 HISTORY = """
@@ -134,10 +129,10 @@ def test_the_overview_shows_what_changed_before_it_broke(page: Page, console: Se
     sign_in(page, console)
     expect(page.locator("#content, main").first).to_contain_text("Cart is down")
     axis = page.locator("[data-timeline]").first
-    expect(axis).to_contain_text("bazaar v2.4.0")
-    expect(axis).to_contain_text("DNS changed (ana)")
+    expect(axis.locator(".timechart-marks [title*='DNS changed (ana)']")).to_have_count(1)
     picture(page, "overview-timeline")
-    axis.get_by_role("link", name="bazaar v2.4.0: deployment completed", exact=True).click()
+    mark = axis.locator(".timechart-marks [title*='bazaar v2.4.0: deployment completed']")
+    page.goto(f"{console.base}{mark.get_attribute('href')}")  # not clicked: a neighbour's mark may lie upon it
     expect(page.get_by_text("v2.4.0").first).to_be_visible()
 
     page.goto(f"{console.base}/admin/inventory/database/")

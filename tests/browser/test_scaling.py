@@ -3,8 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.steps import picture, sign_in
-from tests.browser.test_deployments import shell
+from tests.browser.steps import picture, shell, sign_in
 from tests.serving import Served
 
 pytestmark = pytest.mark.browser
