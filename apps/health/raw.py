@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from django.db import models
+from django.db.models import Case, F, Value, When
 
 from apps.health import rules
-from apps.health.choices import CheckStatus, HealthStatus, SubjectKind
+from apps.health.choices import CheckStatus, HealthStatus, SampleSource, SubjectKind
 from apps.health.models import DatabaseCheck, EndpointCheck, HealthCheck
 
 
@@ -26,7 +28,8 @@ class Source:
     degraded: tuple[str, ...] = (CheckStatus.DEGRADED,)
     down: tuple[str, ...] = (CheckStatus.FAILED,)
     response: str = "response_time_ms"
-    loads: Mapping[str, str] = field(default_factory=dict)  # the hour's column without its ending → the raw one
+    loads: tuple[str, ...] = ()  # CPU and memory, where it has them
+    uncounted: Mapping[str, Any] = field(default_factory=dict)  # rows that say nothing of how the subject fared
     # Where a subject belongs, and what alerts and maintenance windows call it.
     service: str = "workload__service__slug"
     environment: str = "workload__environment"
@@ -37,6 +40,17 @@ class Source:
         """The raw rows of a time span, its end excluded; in no order."""
         span = {f"{self.at}__gte": start, f"{self.at}__lt": end}
         return self.model._default_manager.filter(**span).order_by()
+
+    def counted(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Those of the rows that are summed up."""
+        return rows.exclude(**self.uncounted) if self.uncounted else rows
+
+    def figures(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Of each row: subject, status (empty where it does not count), response and loads."""
+        word: Any = F(self.status)
+        if self.uncounted:
+            word = Case(When(**self.uncounted, then=Value("")), default=word)
+        return rows.annotate(word=word).values_list(self.subject, "word", self.response, *self.loads)
 
     def places(self, subjects: Iterable[Any]) -> dict[Any, dict[str, str]]:
         """Of each subject, by primary key: subject, service and environment as maintenance windows know them."""
@@ -67,6 +81,13 @@ class Source:
             at = self.first(hour + rules.HOUR)
 
 
+def parts(hour: datetime, rows: int, *, at_once: int) -> Iterator[tuple[datetime, datetime]]:
+    """An hour that has so many rows, in equal parts of its time that have about as many as may be taken at once."""
+    count = -(-rows // at_once)
+    edges = [hour + rules.HOUR * part / count for part in range(count + 1)] if count else []
+    return pairwise(edges)
+
+
 SOURCES = (
     Source(
         kind=SubjectKind.INSTANCE,
@@ -77,7 +98,8 @@ SOURCES = (
         healthy=(HealthStatus.HEALTHY,),
         degraded=(HealthStatus.DEGRADED,),
         down=(HealthStatus.UNHEALTHY,),
-        loads={"cpu": "cpu_usage_percent", "memory": "memory_usage_percent"},
+        loads=("cpu_usage_percent", "memory_usage_percent"),
+        uncounted={"source": SampleSource.GATE},  # it looks more often, and just while something is changed
         key="workload:{service}/{environment}",
     ),
     Source(kind=SubjectKind.ENDPOINT, model=EndpointCheck, subject="endpoint_id", key="endpoint:{name}"),

@@ -5,24 +5,29 @@ rows as there are. So a run that died, ran twice or ran late leaves nothing wron
 their hour summed up again.
 """
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import models, transaction
-from django.db.models import Count, Max, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db import connection, models, transaction
 
 from apps.alerts import windows
-from apps.health import rules, utilisation
+from apps.core.inserts import Inserter, sliced
+from apps.health import raw, rules, utilisation
 from apps.health.choices import SubjectKind
 from apps.health.models import HealthHourly, RolledHour
 from apps.health.raw import Source
 
 SETTLING = timedelta(minutes=2)  # after an hour's end until its last checks are stored
-ROWS_AT_ONCE = 200_000  # raw rows whose times are held in memory, some 30 MB
-ROWS_OF_ONE_STATEMENT = 1_000
-ENDINGS = ("healthy", "degraded", "down")
+ROWS_AT_ONCE = 100_000  # raw rows that are in memory as they are, some 25 MB; of the others 8 bytes each
+COLUMNS = (
+    *("kind", "subject", "hour", "checks", "healthy", "degraded", "down", "unknown", "maintenance", "uptime"),
+    *("measured", "response_mean_ms", "response_p95_ms", "response_max_ms"),
+    *("cpu_mean", "cpu_max", "memory_mean", "memory_max"),
+)
 
 
 def roll_up(source: Source, now: datetime, *, in_time: Callable[[], bool] = lambda: True) -> int:
@@ -35,7 +40,7 @@ def roll_up(source: Source, now: datetime, *, in_time: Callable[[], bool] = lamb
         if hour in seen and hour < oldest_whole:
             continue  # some of its rows may be deleted already
         rows = source.rows(hour, hour + rules.HOUR).count()
-        if rows != seen.get(hour, 0):
+        if rows != seen.get(hour):
             if source.kind == SubjectKind.INSTANCE:
                 utilisation.correct(hour, rows)  # first: until the hour is sealed, a run that dies is made good
             roll_hour(source, hour, rows, now=now)
@@ -45,103 +50,119 @@ def roll_up(source: Source, now: datetime, *, in_time: Callable[[], bool] = lamb
 
 def roll_hour(source: Source, hour: datetime, rows: int, *, now: datetime) -> None:
     """Sum up one hour, which had so many rows just now, and put the result in the place of what was there."""
-    found = [row for chosen in _portions(source, hour, rows) for row in _summed(source, hour, chosen)]
+    found = _tallies(source, hour, rows)
     # A row that came since they were counted was noticed by nobody before: it is left to the next run.
-    checks = min(rows, sum(row.checks for row in found))
+    seen = min(rows, sum(tally.rows for tally in found.values()))
+    lines = [_line(source, subject, hour, tally) for subject, tally in found.items() if tally.checks]
+    inserter = Inserter(HealthHourly, COLUMNS)
     with transaction.atomic():
         RolledHour.objects.get_or_create(kind=source.kind, hour=hour, defaults={"checks": 0, "rolled_at": now})
         # One worker at a time, whatever each has read before.
         seal = RolledHour.objects.select_for_update().get(kind=source.kind, hour=hour)
-        if hour < rules.hour_of(now - rules.RAW_KEPT) and seal.checks >= checks:
+        if hour < rules.hour_of(now - rules.RAW_KEPT) and seal.checks >= seen:
             return  # another one was faster, and its raw rows are being deleted: these here were too few
-        for start in range(0, len(found), ROWS_OF_ONE_STATEMENT):
-            batch = found[start : start + ROWS_OF_ONE_STATEMENT]
+        for subjects in sliced([str(subject) for subject in found]):
             # By name: what was summed up of a subject that is gone meanwhile stays.
-            subjects = [row.subject for row in batch]
             HealthHourly.objects.filter(kind=source.kind, hour=hour, subject__in=subjects).delete()
-            HealthHourly.objects.bulk_create(batch)
-        seal.checks, seal.rolled_at = checks, now
+        if lines:
+            inserter.insert(lines)
+        seal.checks, seal.rolled_at = seen, now
         seal.save(update_fields=["checks", "rolled_at"])
 
 
-def _portions(source: Source, hour: datetime, rows: int) -> Iterator[models.QuerySet[Any]]:
-    """The hour's raw rows, in portions of whole subjects that fit into memory."""
-    whole = source.rows(hour, hour + rules.HOUR)
-    if rows <= ROWS_AT_ONCE:
-        yield whole
-        return
-    chosen: list[Any] = []
-    size = 0
-    for subject, count in whole.values_list(source.subject).annotate(Count("pk")).order_by(source.subject):
-        if chosen and size + count > ROWS_AT_ONCE:
-            yield whole.filter(**{f"{source.subject}__in": chosen})
-            chosen, size = [], 0
-        chosen.append(subject)
-        size += count
-    yield whole.filter(**{f"{source.subject}__in": chosen})
+@dataclass(slots=True)
+class _Load:
+    """CPU or memory."""
+
+    count: int = 0
+    total: float = 0.0
+    highest: float | None = None
+
+    def add(self, values: Sequence[float]) -> None:
+        if values:
+            self.count += len(values)
+            self.total += sum(values)
+            self.highest = max(values) if self.highest is None else max(self.highest, *values)
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.count if self.count else None
 
 
-def _summed(source: Source, hour: datetime, rows: models.QuerySet[Any]) -> Iterator[HealthHourly]:
-    """One row for each subject.
+@dataclass(slots=True)
+class _Tally:
+    """What the rows of one subject have come to so far."""
 
-    Two queries: what SQL sums, and the times, whose 95th percentile is found faster here than by a window function.
-    In this order: a row that comes between them is missing in `checks`, so that the hour is summed up again.
+    rows: int = 0  # those that count for nothing too
+    words: Counter[str] = field(default_factory=Counter)  # of its statuses
+    times: "array[float]" = field(default_factory=lambda: array("d"))
+    loads: tuple[_Load, ...] = field(default_factory=lambda: (_Load(), _Load()))
+    excused: int = 0  # failed in a maintenance window
+
+    @property
+    def checks(self) -> int:
+        return self.words.total()
+
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Rows of subject, status, response and loads; of one that does not count the status is missing."""
+        self.rows += len(rows)
+        rows = [row for row in rows if row[1]]
+        if rows:
+            _, words, times, *loads = zip(*rows, strict=True)
+            self.words.update(words)
+            self.times.extend(_measured(times))
+            for load, values in zip(self.loads, loads, strict=False):
+                load.add(_measured(values))
+
+
+def _measured(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _tallies(source: Source, hour: datetime, rows: int) -> dict[Any, _Tally]:
+    """The hour by subject, read once from beginning to end.
+
+    Every row is read, for the 95th percentile needs them: databases find it more slowly than they hand the rows over,
+    and then the sums cost next to nothing here.
     """
-    columns = {"response": source.response, **source.loads}
-    figures: dict[str, Any] = {"checks": Count("pk")}
-    for name in ENDINGS:
-        figures[name] = Count("pk", filter=Q(**{f"{source.status}__in": getattr(source, name)}))
-    for name, column in columns.items():
-        figures |= {f"{name}_count": Count(column), f"{name}_sum": Sum(column), f"{name}_max": Max(column)}
-    # Renamed, for the raw table may have columns of these names.
-    # Grouped by an expression: by the bare column MariaDB takes the index of subjects and reads the whole table by it.
-    grouped = rows.values(summed_up=Coalesce(source.subject, source.subject))
-    summed = list(grouped.annotate(**{f"of_{name}": figure for name, figure in figures.items()}))
-    times: dict[Any, list[float]] = {}
-    for subject, response in rows.values_list(source.subject, source.response):
-        if response is not None:
-            times.setdefault(subject, []).append(response)
-    excused = _excused(source, hour, rows)
-    for row in summed:
-        value = {name: row[f"of_{name}"] for name in figures}
-        # Of those counted, should more have come meanwhile.
-        maintenance = min(len(excused.get(row["summed_up"], ())), value["down"])
-        down = value["down"] - maintenance
-        mean = {
-            # Not SQL's own average, which is rounded to four digits where the column holds whole numbers.
-            name: float(value[f"{name}_sum"]) / value[f"{name}_count"] if value[f"{name}_count"] else None
-            for name in columns
-        }
-        yield HealthHourly(
-            kind=source.kind,
-            subject=str(row["summed_up"]),
-            hour=hour,
-            checks=value["checks"],
-            healthy=value["healthy"],
-            degraded=value["degraded"],
-            down=down,
-            unknown=value["checks"] - value["healthy"] - value["degraded"] - value["down"],
-            maintenance=maintenance,
-            uptime=rules.uptime(value["healthy"] + value["degraded"], down),
-            measured=value["response_count"],
-            response_mean_ms=mean["response"],
-            response_p95_ms=rules.nearest_rank(times.get(row["summed_up"], ()), 95),
-            response_max_ms=value["response_max"],
-            cpu_mean=mean.get("cpu"),
-            cpu_max=value.get("cpu_max"),
-            memory_mean=mean.get("memory"),
-            memory_max=value.get("memory_max"),
-        )
+    found: defaultdict[Any, _Tally] = defaultdict(_Tally)
+    for start, end in raw.parts(hour, rows, at_once=ROWS_AT_ONCE):
+        part = source.rows(start, end)
+        by_subject = defaultdict(list)
+        for row in source.figures(part).iterator():
+            by_subject[row[0]].append(row)
+        for subject, its_rows in by_subject.items():
+            found[subject].add(its_rows)
+        for subject, checks in _excused(source, start, end, part).items():
+            found[subject].excused += len(checks)
+    return found
 
 
-def _excused(source: Source, hour: datetime, rows: models.QuerySet[Any]) -> dict[Any, set[Any]]:
+def _line(source: Source, subject: Any, hour: datetime, tally: _Tally) -> tuple[Any, ...]:
+    """The hour of one subject as it is stored."""
+    healthy, degraded, down = (
+        sum(tally.words[word] for word in words) for words in (source.healthy, source.degraded, source.down)
+    )
+    maintenance = min(tally.excused, down)  # of those counted, should more have come meanwhile
+    failed = down - maintenance
+    times = tally.times
+    return (
+        *(source.kind.value, str(subject), connection.ops.adapt_datetimefield_value(hour)),
+        *(tally.checks, healthy, degraded, failed, tally.checks - healthy - degraded - down, maintenance),
+        *(rules.uptime(healthy + degraded, failed), len(times)),
+        *(sum(times) / len(times) if times else None, rules.nearest_rank(times, 95), max(times, default=None)),
+        *(figure for load in tally.loads for figure in (load.mean, load.highest)),
+    )
+
+
+def _excused(source: Source, start: datetime, end: datetime, rows: models.QuerySet[Any]) -> dict[Any, set[Any]]:
     """The failed checks of each subject that were made while it was in a maintenance window."""
     found: dict[Any, set[Any]] = {}
-    for one in windows.during(hour, hour + rules.HOUR):
+    for one in windows.during(start, end):
         span = {f"{source.at}__gte": one.starts_at, f"{source.at}__lt": one.ends_at}
-        failed = rows.filter(**span, **{f"{source.status}__in": source.down}).values_list(source.subject, "pk")
+        failed = source.counted(rows).filter(**span, **{f"{source.status}__in": source.down})
         checks: dict[Any, list[Any]] = {}
-        for subject, check in failed:
+        for subject, check in failed.values_list(source.subject, "pk"):
             checks.setdefault(subject, []).append(check)
         for subject, place in source.places(checks).items():
             if one.window.covers(**place):

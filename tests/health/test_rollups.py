@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.alerts.models import MaintenanceWindow
-from apps.health import rollups, rules
+from apps.core.inserts import Inserter
+from apps.health import retention, rollups, rules
 from apps.health.models import DatabaseCheck, EndpointCheck, HealthCheck, HealthHourly, RolledHour
 from apps.health.raw import SOURCES
 from apps.health.rollups import roll_up
@@ -152,11 +153,11 @@ def test_a_run_that_dies_in_the_midst_of_an_hour_leaves_the_old_figures_until_th
     roll_up(INSTANCES, NEXT)
     sample(instance, HOUR + timedelta(minutes=1)).save()
 
-    def die(rows: object) -> None:
+    def die(inserter: object, rows: object) -> None:
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(HealthHourly.objects, "bulk_create", die)
+        patch.setattr(Inserter, "insert", die)
         with pytest.raises(SystemExit):
             roll_up(INSTANCES, NEXT)
     assert figures(instance.pk)["checks"] == 1
@@ -258,7 +259,6 @@ def test_what_fails_in_a_maintenance_window_is_not_down(django_assert_max_num_qu
 @pytest.mark.django_db
 def test_a_large_hour_is_summed_up_in_portions_of_whole_subjects(monkeypatch):
     monkeypatch.setattr(rollups, "ROWS_AT_ONCE", 25)
-    monkeypatch.setattr(rollups, "ROWS_OF_ONE_STATEMENT", 2)
     endpoints = [EndpointFactory() for _ in range(5)]
     EndpointCheck.objects.bulk_create(
         EndpointCheck(endpoint=endpoint, at=HOUR + n * timedelta(minutes=5), status="healthy", response_time_ms=n)
@@ -270,6 +270,49 @@ def test_a_large_hour_is_summed_up_in_portions_of_whole_subjects(monkeypatch):
 
     assert [figures(endpoint.pk)["response_p95_ms"] for endpoint in endpoints] == [11] * 5
     assert RolledHour.objects.get().checks == 60
+
+
+@pytest.mark.django_db
+def test_samples_of_a_deployments_gate_count_for_nothing_and_are_deleted_all_the_same():
+    """It looks several times a minute, and just when something is being changed."""
+    sampled, looked_at = InstanceFactory(), InstanceFactory()
+    for minute in range(4):
+        at = HOUR + timedelta(minutes=minute)
+        source = "pushed" if minute else "scheduled"
+        sample(sampled, at, source=source, overall_status="healthy", response_time_ms=100, cpu_usage_percent=10).save()
+        for second in (10, 20):
+            sample(
+                sampled, at + timedelta(seconds=second), source="gate", overall_status="unhealthy",
+                response_time_ms=9000, cpu_usage_percent=100, memory_usage_percent=100,
+            ).save()  # fmt: skip
+    for hour in (HOUR, HOUR + rules.HOUR):
+        sample(looked_at, hour, source="gate", overall_status="unhealthy").save()
+
+    assert roll_up(INSTANCES, NEXT + rules.HOUR) == 2
+    assert roll_up(INSTANCES, NEXT + rules.HOUR) == 0
+
+    found = HealthHourly.objects.get()
+    assert (found.subject, found.checks, found.healthy, found.down, found.uptime) == (sampled.pk, 4, 4, 0, 1)
+    assert (found.measured, found.response_max_ms, found.response_p95_ms, found.cpu_max) == (4, 100, 100, 10)
+    assert (found.response_mean_ms, found.cpu_mean, found.memory_mean) == (100, 10, None)
+    sample(sampled, HOUR + timedelta(seconds=30), source="gate").save()
+    assert roll_up(INSTANCES, NEXT + rules.HOUR) == 1, "it came late, and its hour is not over for deletion"
+
+    assert retention.delete_old(HOUR + timedelta(hours=27)) == 15
+    assert not HealthCheck.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_gates_failures_in_a_maintenance_window_count_neither_as_down_nor_as_maintenance():
+    instance = InstanceFactory()
+    bounds = {"first_day": HOUR.date(), "start_time": dt_time(12, 0), "minutes": 30, "time_zone": "UTC"}
+    MaintenanceWindow.objects.create(name="cables", created_by="ana", **bounds)
+    for minute, source in ((0, "scheduled"), (1, "gate"), (40, "scheduled"), (41, "gate")):
+        sample(instance, HOUR + timedelta(minutes=minute), source=source, overall_status="unhealthy").save()
+
+    roll_up(INSTANCES, NEXT)
+
+    assert (figures(instance.pk)["down"], figures(instance.pk)["maintenance"]) == (1, 1)
 
 
 @pytest.mark.django_db
