@@ -1,25 +1,20 @@
-"""What charts draw: how one instance, endpoint or database fared in the last day and the last 90 days.
+"""What charts draw: how one instance, endpoint or database fared in the last 90 days.
 
 Points are evenly spaced, and there is one for every stretch of time: where nobody looked, `checks` is 0 and figures are
-missing, so that a gap is drawn as a gap. One query each.
+missing, so that a gap is drawn as a gap. One query.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, Count, F, FloatField, Func, IntegerField, Max, Q, QuerySet, Sum
+from django.db.models import Avg, F, FloatField, Func, IntegerField, Max, Sum
 
 from apps.health import rules
 from apps.health.choices import SubjectKind
 from apps.health.models import HealthHourly
-from apps.health.raw import SOURCES
 
-DAY, DAY_STEP = timedelta(days=1), timedelta(minutes=5)  # 288 points
 HISTORY_STEP = timedelta(hours=6)  # 360 points of 90 days
-
-_SOURCES = {source.kind: source for source in SOURCES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +30,7 @@ class Point:
     unknown: int = 0
     maintenance: int = 0
     response_mean_ms: float | None = None
-    response_p95_ms: float | None = None  # of 90 days: the worst of its hours; of a day: None
+    response_p95_ms: float | None = None  # the worst of its hours
     response_max_ms: float | None = None
     cpu_mean: float | None = None
     cpu_max: float | None = None
@@ -85,54 +80,23 @@ class Bucket(Func):
         return self.as_sql(compiler, connection, template=template, **context)
 
 
-def last_day(kind: SubjectKind, subject: Any, now: datetime, *, interval: timedelta = rules.SLOT) -> Series:
-    """The last 24 hours, from raw rows; 288 points, fewer for what is looked at less than every five minutes."""
-    source = _SOURCES[kind]
-    step = max(DAY_STEP, interval)
-    start, end = _span(now, DAY, step)
-    ended = {name: Count("pk", filter=Q(**{f"{source.status}__in": getattr(source, name)})) for name in _ENDINGS}
-    figures = {"checks": Count("pk"), **ended}
-    for name, column in {"response": source.response, **source.loads}.items():
-        unit = "_ms" if name == "response" else ""
-        figures |= {f"{name}_mean{unit}": Avg(column, output_field=FloatField()), f"{name}_max{unit}": Max(column)}
-    rows = source.rows(start, end).filter(**{source.subject: subject})
-    return _series(rows.annotate(bucket=Bucket(source.at, start, step)), start, end, step, figures)
-
-
 def last_90_days(kind: SubjectKind, subject: Any, now: datetime) -> Series:
     """The last 90 days, from the hours that have been summed up; 360 points."""
-    start, end = _span(now, rules.HISTORY_KEPT, HISTORY_STEP)
-    counts = ("checks", *_ENDINGS, "unknown", "maintenance")
+    # Ends with the step `now` lies in, in whole steps since 1970, so that points stay put.
+    end = rules.EPOCH + ((now - rules.EPOCH) // HISTORY_STEP + 1) * HISTORY_STEP
+    start = end - rules.HISTORY_KEPT
     figures = {
-        **{name: Sum(name) for name in counts},
+        **{name: Sum(name) for name in ("checks", "healthy", "degraded", "down", "unknown", "maintenance")},
         "response_mean_ms": Sum(F("response_mean_ms") * F("measured")) / Sum("measured", output_field=FloatField()),
         **{name: Max(name) for name in ("response_p95_ms", "response_max_ms", "cpu_max", "memory_max")},
         # An hour tells of how many checks its loads are means only roughly; for a curve that is near enough.
         **{name: Avg(name) for name in ("cpu_mean", "memory_mean")},
     }
-    rows = HealthHourly.objects.filter(kind=kind, subject=str(subject), hour__gte=start, hour__lt=end)
-    return _series(rows.annotate(bucket=Bucket("hour", start, HISTORY_STEP)), start, end, HISTORY_STEP, figures)
-
-
-_ENDINGS = ("healthy", "degraded", "down")
-
-
-def _span(now: datetime, length: timedelta, step: timedelta) -> tuple[datetime, datetime]:
-    """A stretch of time that ends with the step `now` lies in, in whole steps since 1970, so that points stay put."""
-    end = rules.EPOCH + ((now - rules.EPOCH) // step + 1) * step
-    return end - (-(-length // step)) * step, end
-
-
-def _series(rows: QuerySet[Any], start: datetime, end: datetime, step: timedelta, figures: Mapping[str, Any]) -> Series:
-    # Renamed, for the table may have columns of these names.
+    hours = HealthHourly.objects.filter(kind=kind, subject=str(subject), hour__gte=start, hour__lt=end).order_by()
+    # Renamed, for the table has columns of these names.
     named = {f"of_{name}": figure for name, figure in figures.items()}
-    found = {row.pop("bucket"): row for row in rows.order_by().values("bucket").annotate(**named)}
-    points = []
-    for number in range((end - start) // step):
-        at = start + number * step
-        row = found.get(number, {})
-        values = {name: row.get(f"of_{name}") for name in figures} if row else {}
-        if values and "unknown" not in values:
-            values["unknown"] = values["checks"] - sum(values[name] for name in _ENDINGS)
-        points.append(Point(at, at + step, **values))
-    return Series(start, end, step, tuple(points))
+    rows = hours.annotate(bucket=Bucket("hour", start, HISTORY_STEP)).values("bucket").annotate(**named)
+    found = {row["bucket"]: {name: row[f"of_{name}"] for name in figures} for row in rows}
+    moments = (start + number * HISTORY_STEP for number in range(rules.HISTORY_KEPT // HISTORY_STEP))
+    points = (Point(at, at + HISTORY_STEP, **found.get(number, {})) for number, at in enumerate(moments))
+    return Series(start, end, HISTORY_STEP, tuple(points))

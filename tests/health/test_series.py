@@ -6,53 +6,10 @@ import pytest
 
 from apps.health import series
 from apps.health.choices import SubjectKind
-from apps.health.models import EndpointCheck, HealthHourly
-from tests.factories import EndpointFactory, HealthCheckFactory, InstanceFactory
+from apps.health.models import HealthHourly
 
 NOW = datetime(2026, 3, 29, 12, 32, 10, tzinfo=UTC)
 pytestmark = [pytest.mark.engine, pytest.mark.django_db]
-
-
-def test_the_last_day_is_drawn_from_raw_rows_with_its_gaps(django_assert_num_queries):
-    instance, other = InstanceFactory(), InstanceFactory()
-    slot = NOW.replace(second=0)
-    for minutes, status, response, cpu in (
-        (0, "degraded", 250, 80), (1, "healthy", 50, 40), (2, "healthy", 60, None),
-        (3, "unknown", 10, None), (24 * 60 - 3, "unhealthy", 9000, None), (25 * 60, "healthy", 1, 1),
-    ):  # fmt: skip
-        HealthCheckFactory(
-            instance=instance, timestamp=slot - timedelta(minutes=minutes), overall_status=status,
-            response_time_ms=response, cpu_usage_percent=cpu,
-        )  # fmt: skip
-    HealthCheckFactory(instance=other, timestamp=slot)
-
-    with django_assert_num_queries(1):
-        found = series.last_day(SubjectKind.INSTANCE, instance.pk, NOW)
-
-    assert (len(found.points), found.step, found.end) == (288, timedelta(minutes=5), NOW.replace(minute=35, second=0))
-    assert all(one.until == other.at for one, other in zip(found.points, found.points[1:], strict=False))
-    newest, before, oldest = found.points[-1], found.points[-2], found.points[0]
-    assert (newest.at, newest.checks, newest.healthy, newest.degraded) == (NOW.replace(minute=30, second=0), 3, 2, 1)
-    assert (newest.response_mean_ms, newest.response_max_ms) == (120, 250)
-    assert (newest.cpu_mean, newest.cpu_max, newest.memory_mean) == (60, 80, None)
-    assert (before.checks, before.unknown, before.state) == (1, 1, "unknown")
-    assert (oldest.down, oldest.state) == (1, "down")
-    gap = found.points[100]
-    assert (gap.checks, gap.state, gap.response_mean_ms) == (0, "", None)
-    assert found.uptime == 0.75
-
-
-def test_what_is_looked_at_once_an_hour_has_a_point_an_hour():
-    endpoint = EndpointFactory()
-    hour = NOW.replace(minute=17, second=0)
-    EndpointCheck.objects.bulk_create(
-        EndpointCheck(endpoint=endpoint, at=hour - n * timedelta(hours=1), status="failed") for n in range(30)
-    )
-
-    found = series.last_day(SubjectKind.ENDPOINT, endpoint.pk, NOW, interval=timedelta(hours=1))
-
-    assert [point.down for point in found.points] == [1] * 24
-    assert found.points[0].response_mean_ms is None
 
 
 def test_the_last_90_days_are_drawn_from_hours_and_change_no_width_with_the_clocks(django_assert_num_queries):
