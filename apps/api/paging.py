@@ -41,7 +41,8 @@ class Indexes:
 def page(rows: QuerySet[Any], given: Filters, *, noun: str, order: Order) -> dict[str, Any]:
     """One page of rows, ordered by these columns; a column with a minus before it goes down.
 
-    The last column must be unique. All columns go the same way. Raises Refused (422) for a cursor of another list.
+    The last column must be unique among these rows. All columns go the same way. Raises Refused (422) for a cursor of
+    another list.
     """
     names = [name for name, _ in order]
     found: list[Model] = list(_behind(rows, given, noun, order).order_by(*names)[: given.limit + 1])

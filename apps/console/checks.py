@@ -137,7 +137,7 @@ def _checks(row: Endpoint | Database) -> dict[str, Any]:
     name = "endpointcheck" if isinstance(row, Endpoint) else "databasecheck"
     everything = reverse(f"admin:health_{name}_changelist")
     column = "endpoint" if isinstance(row, Endpoint) else "database"
-    found = checks_of(row).order_by("-at", "-id")[:RECENT]
+    found = checks_of(row).order_by("-at")[:RECENT]
     headers = ("Time", "Status", "Answer" if isinstance(row, Endpoint) else "Connection", "Response", "Why")
     return {
         "heading": "Newest checks",

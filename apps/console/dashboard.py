@@ -121,7 +121,7 @@ def _endpoints(now: datetime) -> dict[str, dict[str, Any]]:
 
 
 def _watched_instances() -> list[Instance]:
-    newest = HealthCheck.objects.filter(instance=OuterRef("pk")).newest_first().values("pk")[:1]
+    newest = HealthCheck.objects.of(OuterRef("pk")).values("pk")[:1]
     instances = (
         Instance.objects.filter(active=True)
         .annotate(newest=Subquery(newest))

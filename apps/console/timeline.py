@@ -21,6 +21,7 @@ from apps.console.histories import DAY, HOUR, MARKS, STATES
 from apps.console.models import Note
 from apps.core import ids
 from apps.core.charts import BAD, GOOD, UNKNOWN, WARNING, Axis, Chart, Moment, Period, Sample, draw
+from apps.core.choices import Environment
 from apps.core.display import moment, page_of
 from apps.deployments.models import Deployment
 from apps.health.choices import CheckStatus, HealthStatus, SubjectKind
@@ -216,7 +217,10 @@ class Timeline:
     def _present(self, ends: dict[SubjectKind, datetime]) -> None:
         """What has not been summed up yet: instances by their samples, the others by the state they are in."""
         edge = max(ends.get(SubjectKind.INSTANCE, self._since), self._now - 2 * HOUR)
-        samples = HealthCheck.objects.filter(timestamp__gte=edge).exclude(overall_status=HealthStatus.HEALTHY)
+        # By an index of places, states and identifiers: these begin with the time, so no good sample is read.
+        samples = HealthCheck.objects.filter(
+            environment__in=Environment.values, overall_status__in=_SAMPLES, id__gte=ids.timestamped("health", edge)
+        )
         found = samples.order_by().values_list("environment", "timestamp", "overall_status").distinct()
         for environment, at, status in found[:HOURS]:
             sample = Sample(at, min(at + timedelta(minutes=1), self._now), _SAMPLES[HealthStatus(status)])

@@ -101,9 +101,9 @@ def _accessible(workload: Workload) -> checklist.Standing:
 
 def _database_connected(row: Deployment, now: datetime) -> list[checklist.Standing]:
     """What the newest samples of this gate say of the database; nothing when they say nothing."""
-    newest = HealthCheck.objects.filter(instance=OuterRef("pk"), timestamp__gte=now - rules.INTERVAL)
+    newest = HealthCheck.objects.of(OuterRef("pk")).since(now - rules.INTERVAL)
     states = Instance.objects.filter(workload=row.workload, active=True).annotate(
-        database=Subquery(newest.newest_first().values("database_status")[:1])
+        database=Subquery(newest.values("database_status")[:1])
     )
     said = [(name, state) for name, state in states.values_list("name", "database") if state not in (None, "unknown")]
     if not said:
@@ -161,7 +161,7 @@ def _judge(gate: Gate, row: Deployment, faults: Sequence[str], now: datetime) ->
 
 
 def _candidates(workload: Workload, since: datetime) -> list[rules.Candidate]:
-    newest = HealthCheck.objects.filter(instance=OuterRef("pk")).newest_first()
+    newest = HealthCheck.objects.of(OuterRef("pk"))
     # An answer without a version says nothing of it: a process that fails may be the one that said it a moment ago.
     reported = newest.filter(version__isnull=False)
     of_gate = newest.filter(timestamp__gte=since)

@@ -1,5 +1,7 @@
 """The samples, newest first, to look at."""
 
+from collections.abc import Sequence
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -32,7 +34,7 @@ class HealthCheckAdmin(ReadOnlyAdmin):
     list_display = ("timestamp", "instance_id", "status", "response", "cpu", "memory", "error_rate", "why")
     list_filter = ("overall_status", "environment")
     list_select_related = ()
-    search_fields = ("=instance__id",)
+    search_fields = ("instance__id__exact",)
     search_help_text = "A whole instance identifier"
     fieldsets = (
         (None, {"fields": ("timestamp", "instance_id", "environment", "status", "why", "deployment_id", "version")}),
@@ -55,6 +57,10 @@ class HealthCheckAdmin(ReadOnlyAdmin):
             },
         ),
     )
+
+    def get_ordering(self, request: HttpRequest) -> Sequence[str]:
+        """Of one instance, by time alone and for certain: the order of its index."""
+        return ("-timestamp", "-instance_id") if request.GET.get("q") else super().get_ordering(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[HealthCheck]:
         return super().get_queryset(request).defer("errors_total", "cpu_seconds_total")

@@ -1,7 +1,7 @@
 """Samples of instances; how endpoints and databases fare; who probes them; what the checks of hours came to."""
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 from django.db.models import F, Q
@@ -38,6 +38,14 @@ def _not_negative(*columns: str, table: str = "health_checks") -> models.CheckCo
 class HealthCheckQuerySet(models.QuerySet["HealthCheck"]):
     def newest_first(self) -> Self:
         return self.order_by("-timestamp", "-id")
+
+    def of(self, instance: Any) -> Self:
+        """Those of one instance, the newest first.
+
+        By time alone, of which an instance has no two samples alike: in that order an index has them. With `id` behind
+        it the database reads all there are and sorts them, for each instance of a page.
+        """
+        return self.filter(instance=instance).order_by("-timestamp")
 
     def since(self, moment: datetime) -> Self:
         return self.filter(timestamp__gte=moment)

@@ -181,7 +181,7 @@ def list_database_checks(request: ApiRequest, name: Path[Name], given: Query[Che
     rows = DatabaseCheck.objects.filter(
         database=_database(name), **{column: value for column, value in columns.items() if value is not None}
     )
-    return page(rows, given, noun="database-checks", order=(("-at", datetime), ("-id", int)))
+    return page(rows, given, noun="database-checks", order=[("-at", datetime)])
 
 
 @router.read("/databases/{name}/hours", scope=Scope.HEALTH_READ, answer=Page[HourShown])

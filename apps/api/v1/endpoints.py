@@ -290,7 +290,7 @@ def list_endpoint_checks(request: ApiRequest, endpoint_id: Path[RowId], given: Q
     rows = EndpointCheck.objects.filter(
         endpoint=_endpoint(endpoint_id), **{name: value for name, value in columns.items() if value is not None}
     )
-    return page(rows, given, noun="endpoint-checks", order=(("-at", datetime), ("-id", int)))
+    return page(rows, given, noun="endpoint-checks", order=[("-at", datetime)])
 
 
 @router.read("/endpoints/{endpoint_id}/hours", scope=Scope.HEALTH_READ, answer=Page[HourShown])

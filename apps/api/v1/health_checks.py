@@ -133,7 +133,9 @@ def list_health_checks(request: ApiRequest, given: Query[HealthCheckFilters]) ->
         "timestamp__lt": given.until,
     }
     rows = HealthCheck.objects.filter(**{name: value for name, value in columns.items() if value is not None})
-    return page(rows, given, noun="health-checks", order=(("-timestamp", datetime), ("-id", str)))
+    # Of one instance no two samples have the same time, and its index has them in this order.
+    order = [("-timestamp", datetime)] if given.instance_id else [("-timestamp", datetime), ("-id", str)]
+    return page(rows, given, noun="health-checks", order=order)
 
 
 def _pushed(given: Sample) -> services.Pushed:
