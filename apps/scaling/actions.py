@@ -20,6 +20,7 @@ from apps.scaling import backtest, display, drawing, history, records, services
 from apps.scaling.forms import BacktestForm, NewPolicyForm, PauseForm, ScaleForm, SettingsForm
 from apps.scaling.models import ScalingPolicy
 from apps.scaling.rules.evaluation import Decision
+from apps.scaling.rules.policy import percent
 from apps.scaling.rules.replay import Figures
 
 ACTIONS_SHOWN = 50  # of a backtest; the command line and the API have them all
@@ -171,7 +172,7 @@ def try_out(page: ModelAdmin, request: HttpRequest, row: ScalingPolicy) -> HttpR
     found, refusal = None, ""
     if form.is_valid():
         try:
-            found = backtest.backtest(policy=instance, days=form.cleaned_data["days"], now=timezone.now())
+            found = backtest.for_the_web(policy=instance, days=form.cleaned_data["days"], now=timezone.now())
         except Invalid as error:
             form.add_error(error.field if error.field in form.fields else None, str(error))
         except Conflict as error:
@@ -197,7 +198,7 @@ def _shown(request: HttpRequest, row: ScalingPolicy, form: BacktestForm, found: 
     return {
         "found": found,
         "span": f"{moment(found.start)} to {moment(found.end)}",
-        "figures": _figures(found.tried.figures, found.present.figures),
+        "figures": _figures(found.tried.figures, found.present.figures, found.threshold),
         "drawing": drawing.of_backtest(found.tried, found.present, start=found.start, end=found.end),
         "difference": found.difference and {
             "at": moment(backtest.moment(found.difference[0].at)),
@@ -220,13 +221,15 @@ def _line(one: Decision) -> dict[str, Any]:
     }
 
 
-def _figures(tried: Figures, present: Figures) -> list[tuple[str, str, str, str]]:
+def _figures(tried: Figures, present: Figures, threshold: float) -> list[tuple[str, str, str, str]]:
     """What it is, in force, tried, the difference."""
     lines = (
         ("Changes of the count", present.actions, tried.actions, "{:,}"),
         ("Instance-hours", present.instance_hours, tried.instance_hours, "{:,.1f}"),
-        ("Minutes above its own scale-up threshold", present.minutes_above_threshold,
+        (f"Minutes above {percent(threshold)}, the scale-up threshold in force", present.minutes_above_threshold,
          tried.minutes_above_threshold, "{:,}"),
+        ("Minutes above its own scale-up threshold", present.minutes_above_own_threshold,
+         tried.minutes_above_own_threshold, "{:,}"),
         ("Minutes with figures", present.minutes_known, tried.minutes_known, "{:,}"),
         ("Changes undone within 30 minutes", present.thrash_count, tried.thrash_count, "{:,}"),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """A policy, saved or being edited, tried on the recorded minutes of its workload beside the policy that is in force."""
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from apps.scaling.rules.policy import Policy
 from apps.scaling.rules.replay import History, Recorded, Replay, first_difference, replay
 
 LONGEST = 90  # days: minutes are kept so long
+# What a web process takes on, both replays together: a second or two of its time, in which other requests wait. It is
+# 90 days of windows of five minutes, and a month of windows of one minute.
+MOST_EVALUATIONS = 100_000
+_running = threading.Lock()  # in a process one at a time: more at once would only take longer, and keep others waiting
 LOAD_MODEL = (
     "The total load is taken as recorded, whatever the number of instances: with half as many each would have been "
     "twice as busy. Where instances were at their limit the true load was higher than anybody measured."
@@ -38,6 +43,7 @@ class Backtest:
     minutes: int  # recorded
     tried: Replay
     present: Replay
+    threshold: float  # for scaling up, of the policy in force: what both are measured by
     difference: tuple[Decision, Decision] | None  # the first one: tried, present
 
 
@@ -61,6 +67,28 @@ def backtest(*, policy: ScalingPolicy, days: int, now: datetime) -> Backtest:
         return _replayed(workload, stored, tried, present, start=start, end=end, lookback=lookback)
 
 
+def for_the_web(*, policy: ScalingPolicy, days: int, now: datetime) -> Backtest:
+    """The same within bounds, so that nobody keeps a web process from its other requests.
+
+    Raises as `backtest` does, Invalid for more than can be done while somebody waits, Conflict while another one runs.
+    """
+    services.check(policy, to_try=True)
+    stored = ScalingPolicy.objects.filter(pk=policy.pk).first() or policy
+    a_day = sum(DAY // one.evaluation_period_seconds for one in (policy, stored))
+    if 1 <= days <= LONGEST and days * a_day > MOST_EVALUATIONS:
+        raise Invalid(
+            f"With windows this short, {days} days take too long for the web server: give up to "
+            f"{MOST_EVALUATIONS // a_day}, or run `python manage.py scaling backtest {policy.pk} --days {days}`.",
+            field="days",
+        )
+    if not _running.acquire(blocking=False):
+        raise Conflict("Another backtest is running in this web server: try again in a few seconds.")
+    try:
+        return backtest(policy=policy, days=days, now=now)
+    finally:
+        _running.release()
+
+
 def _replayed(
     workload: Workload, stored: ScalingPolicy, tried: Policy, present: Policy, *, start: int, end: int, lookback: int
 ) -> Backtest:
@@ -73,8 +101,10 @@ def _replayed(
     start = max(start, min(row.at for row in rows) + lookback)
     past = History(rows, _changes(workload, start), _held(stored, start), _before(workload, start))
     other = replay(present, past, start=start, end=end)
-    one = other if tried == present else replay(tried, past, start=start, end=end)
-    return Backtest(moment(start), moment(end), len(rows), one, other, first_difference(one.decisions, other.decisions))
+    # By the threshold in force, or lower settings would look worse than they are, by a stricter measure of their own.
+    one = other if tried == present else replay(tried, past, start=start, end=end, yardstick=present)
+    difference = first_difference(one.decisions, other.decisions)
+    return Backtest(moment(start), moment(end), len(rows), one, other, present.scale_up_threshold, difference)
 
 
 @contextmanager
@@ -167,6 +197,7 @@ def _figures(one: Replay) -> dict[str, Any]:
         "actions": figures.actions,
         "instance_hours": round(figures.instance_hours, 2),
         "minutes_above_threshold": figures.minutes_above_threshold,
+        "minutes_above_own_threshold": figures.minutes_above_own_threshold,
         "minutes_known": figures.minutes_known,
         "thrash_count": figures.thrash_count,
     }

@@ -1,6 +1,7 @@
 """Replays of what was recorded: equal to what was decided, and comparable with what is tried."""
 
 import json
+import re
 from datetime import timedelta
 from io import StringIO
 
@@ -89,6 +90,19 @@ def test_without_a_workload_or_its_minutes_there_is_nothing_to_replay(db):
         backtest.backtest(policy=policy_for(WorkloadFactory(environment="staging")), days=1, now=NOW)
 
 
+def test_a_web_process_takes_on_so_much_and_one_at_a_time(lived):
+    hurried = backtest.changed(lived, {"evaluation_period_seconds": 60})
+    with pytest.raises(Invalid, match=r"give up to 57, or run `python manage.py scaling backtest policy_") as caught:
+        backtest.for_the_web(policy=hurried, days=90, now=END)
+    assert caught.value.field == "days"
+    with backtest._running, pytest.raises(Conflict, match="Another backtest is running"):
+        backtest.for_the_web(policy=hurried, days=1, now=END)
+    # What was refused, and what failed, keeps nobody from the next one.
+    with pytest.raises(Invalid, match="Give 1 to 90 days"):
+        backtest.for_the_web(policy=hurried, days=91, now=END)
+    assert backtest.for_the_web(policy=hurried, days=1, now=END).minutes == 80
+
+
 def told(*arguments: str) -> str:
     out = StringIO()
     with time_machine.travel(END, tick=False):
@@ -100,6 +114,12 @@ def test_the_command_compares_and_its_json_has_every_action(lived):
     text = told("backtest", "shop/production", "--days", "1", "--set", "scale_down_threshold=0.02")
     assert "tried     present" in text
     assert "First difference at 2026-03-02" in text
+    # Both are measured by the threshold in force, and each by its own.
+    assert re.search(r"minutes above 80 % +\d+ +\d+\nminutes above their own +\d+ +\d+", text)
+    found = json.loads(told("backtest", lived.pk, "--days", "1", "--set", "scale_up_threshold=0.5", "--json"))
+    figures = found["figures"]
+    assert figures["minutes_above_threshold"] < figures["minutes_above_own_threshold"]
+    assert figures["minutes_above_threshold"] <= found["present"]["figures"]["minutes_above_threshold"]
     assert backtest.LOAD_MODEL in text
 
     found = json.loads(told("backtest", lived.pk, "--days", "1", "--json"))

@@ -81,7 +81,8 @@ class Figures:
 
     actions: int
     instance_hours: float
-    minutes_above_threshold: int  # minutes in which a metric was above the threshold for scaling up
+    minutes_above_threshold: int  # minutes in which a metric was above the yardstick's threshold for scaling up
+    minutes_above_own_threshold: int  # the same by the threshold of the policy that was replayed
     minutes_known: int  # minutes with figures
     thrash_count: int
 
@@ -99,10 +100,11 @@ class Replay:
         return tuple(decision for decision in self.decisions if decision.action != HOLD)
 
 
-def replay(policy: Policy, history: History, *, start: int, end: int) -> Replay:
+def replay(policy: Policy, history: History, *, start: int, end: int, yardstick: Policy | None = None) -> Replay:
     """Evaluate the policy at every boundary from `start` to `end`, as a tick would have done at that time.
 
-    `history.minutes` should begin one lookback before `start`, for the first evaluation looks at them.
+    `history.minutes` should begin one lookback before `start`, for the first evaluation looks at them. `yardstick` is
+    the policy whose threshold says when instances are too busy, the same one for all that are compared; None: its own.
     """
     period = policy.evaluation_period_seconds
     own = {change.at: change for change in history.changes if change.by_policy}
@@ -132,7 +134,7 @@ def replay(policy: Policy, history: History, *, start: int, end: int) -> Replay:
             extra += moved
         if really is not None and really.success:
             extra -= really.delta
-    return Replay(tuple(decisions), *_summed(policy, history, decisions, start, end))
+    return Replay(tuple(decisions), *_summed(policy, yardstick or policy, history, decisions, start, end))
 
 
 def first_difference(one: Sequence[Decision], other: Sequence[Decision]) -> tuple[Decision, Decision] | None:
@@ -160,12 +162,13 @@ def _first_count(minutes: Iterable[Minute], at: int) -> int:
 
 
 def _summed(
-    policy: Policy, history: History, decisions: Sequence[Decision], start: int, end: int
+    policy: Policy, yardstick: Policy, history: History, decisions: Sequence[Decision], start: int, end: int
 ) -> tuple[tuple[tuple[int, int], ...], Figures]:
     """The count by time, and the figures of all minutes from `start` to `end`."""
-    period, peaks = policy.evaluation_period_seconds, history.peaks(policy.metrics)
+    period = policy.evaluation_period_seconds
+    peaks, their_peaks = history.peaks(policy.metrics), history.peaks(yardstick.metrics)  # of the same minutes
     counts: list[tuple[int, int]] = []
-    ran_minutes, above, known = 0, 0, 0
+    ran_minutes, above, above_own, known = 0, 0, 0, 0
     spans = [(one.at - period, one.at, one.before) for one in decisions]
     if decisions:
         spans.append((decisions[-1].at, end, decisions[-1].after))
@@ -174,18 +177,19 @@ def _summed(
             continue
         if not counts or counts[-1][1] != count:
             counts.append((max(since, start), count))
-        full = policy.scale_up_threshold * (count or 1)
+        full, their_full = policy.scale_up_threshold * (count or 1), yardstick.scale_up_threshold * (count or 1)
         for at in range(max(since, start), min(until, end), MINUTE):
             ran_minutes += count
             peak = peaks.get(at)
             if peak is not None:
                 known += 1
-                above += peak > full
+                above_own += peak > full
+                above += their_peaks[at] > their_full
     actions = [one for one in decisions if one.action != HOLD]
     thrash = sum(
         later.action != earlier.action and later.at - earlier.at <= THRASH for earlier, later in pairwise(actions)
     )
-    return tuple(counts), Figures(len(actions), ran_minutes / 60, above, known, thrash)
+    return tuple(counts), Figures(len(actions), ran_minutes / 60, above, above_own, known, thrash)
 
 
 def _up(minute: Minute, metric: str) -> float:

@@ -101,6 +101,19 @@ def test_the_total_load_is_conserved_on_more_instances():
     assert found.figures.thrash_count == 0
 
 
+def test_two_policies_are_compared_by_one_yardstick_and_each_by_its_own():
+    """Always 75 %: too much for who tries 70 %, but not for the policy in force, whose threshold is 80 %."""
+    present = replace(POLICY, min_instances=2, max_instances=2)
+    tried = replace(present, scale_up_threshold=0.7, metrics=(CPU,))
+    history, span = History(minutes_of(*[150] * 40)), {"start": BASE + 600, "end": BASE + 2400}
+    figures = replay(tried, history, **span, yardstick=present).figures
+    assert (figures.minutes_above_threshold, figures.minutes_above_own_threshold) == (0, 30)
+    figures = replay(present, history, **span, yardstick=tried).figures
+    assert (figures.minutes_above_threshold, figures.minutes_above_own_threshold) == (30, 0)
+    figures = replay(tried, history, **span).figures
+    assert (figures.minutes_above_threshold, figures.minutes_above_own_threshold) == (30, 30)
+
+
 def test_gaps_bounds_and_late_samples_by_hand():
     policy = replace(POLICY, min_instances=2, max_instances=3, metrics=(CPU,))
     # 10 minutes of 180, then 10 minutes nobody recorded, then 20 minutes of 30.

@@ -15,7 +15,7 @@ from apps.inventory.models import DEFAULT_SERVICE, Workload
 from apps.scaling import backtest, services
 from apps.scaling.choices import DecisionAction
 from apps.scaling.models import ScalingPolicy
-from apps.scaling.rules.replay import Replay
+from apps.scaling.rules.policy import percent
 
 SHOWN = 20  # actions of a backtest that are printed; --json has all of them
 WHICH = "the policy's id (policy_production), an environment of service app, or service/environment"
@@ -88,7 +88,7 @@ class Command(BaseCommand):
             f"{policy} from {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC ({days:.1f} days)\n"
             f"{backtest.LOAD_MODEL}\n\n{'':<26}{'tried':>12}{'present':>12}"
         )
-        for label, one, other in _compared(found.tried, found.present):
+        for label, one, other in _compared(found):
             self.stdout.write(f"{label:<26}{one:>12}{other:>12}")
         self.stdout.write("")
         if found.difference is None:
@@ -157,11 +157,16 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
     return found
 
 
-def _compared(tried: Replay, present: Replay) -> list[tuple[str, str, str]]:
-    one, other = tried.figures, present.figures
+def _compared(found: backtest.Backtest) -> list[tuple[str, str, str]]:
+    one, other, threshold = found.tried.figures, found.present.figures, percent(found.threshold)
     return [
         ("actions", f"{one.actions}", f"{other.actions}"),
         ("instance-hours", f"{one.instance_hours:,.1f}", f"{other.instance_hours:,.1f}"),
-        ("minutes above threshold", f"{one.minutes_above_threshold:,}", f"{other.minutes_above_threshold:,}"),
+        (f"minutes above {threshold}", f"{one.minutes_above_threshold:,}", f"{other.minutes_above_threshold:,}"),
+        (
+            "minutes above their own",
+            f"{one.minutes_above_own_threshold:,}",
+            f"{other.minutes_above_own_threshold:,}",
+        ),
         ("actions undone in 30 min", f"{one.thrash_count}", f"{other.thrash_count}"),
     ]
