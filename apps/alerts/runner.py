@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 TAKEN = 10_000  # notices put together at once
 # Parts without which nobody would notice that something breaks.
-VITAL = (freshness.BEAT, freshness.FAST, freshness.SAMPLER)
+VITAL = (freshness.BEAT, freshness.FAST, freshness.SAMPLER, freshness.PROBER)
 KEPT = timedelta(days=90)  # closed alerts, and messages
 REMOVED_AT_ONCE = 1_000
 
@@ -295,7 +295,7 @@ def heal(now: datetime) -> int:
 def ping_deadman(now: datetime) -> bool:
     """Call the outside watcher, unless Pulsewatch itself is stale or nobody is set; whether the call was taken.
 
-    That the database answers and this worker runs is proven by coming here; that samples come in is looked up.
+    That the database answers and this worker runs is proven by coming here; that it samples and checks is looked up.
     """
     if not settings.DEADMAN_URL or any(part.source in VITAL for part in heartbeats.stale(now)):
         return False

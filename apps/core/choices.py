@@ -23,4 +23,5 @@ class HeartbeatSource(TextChoices):
     FAST = "fast"
     LONG = "long"
     SAMPLER = "sampler"
+    PROBER = "prober"
     ROLLUPS = "rollups"

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 # The words are those of apps.core.choices; plain strings here keep the rules free of Django.
-FAST, LONG, SAMPLER, ROLLUPS = "fast", "long", "sampler", "rollups"
+FAST, LONG, SAMPLER, PROBER, ROLLUPS = "fast", "long", "sampler", "prober", "rollups"
 
 # How long each may be silent. Beat's messages come every minute, so 150 s are two of them and some.
 PATIENCE = {
     FAST: timedelta(seconds=150),
     LONG: timedelta(seconds=150),
     SAMPLER: timedelta(seconds=180),
+    # Each minute has a slice, whose holder says every ten seconds that it lives; but a worker may be silent for 150 s,
+    # and back it waits for the next minute's message.
+    PROBER: timedelta(minutes=4),
     # Every quarter of an hour, but behind a dump, which may take 12 hours.
     ROLLUPS: timedelta(hours=13),
 }
 BEAT = "beat"
+_IN_FAST = (SAMPLER, PROBER)  # what waits in that queue is silent with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,12 @@ def stale(beats: Mapping[str, datetime], now: datetime, patience: Mapping[str, t
         # A sign from the future, from a clock that was set back since, is no sign either.
         if source in beats and abs(now - beats[source]) > limit
     }
+    if FAST in silent:
+        silent = {source: since for source, since in silent.items() if source not in _IN_FAST}
     if FAST in silent and LONG in silent:
         # What both wait for is the likelier culprit than both at once.
-        found = [Stale(BEAT, max(silent.pop(FAST), silent.pop(LONG)), _TEXTS[BEAT])]
-        silent.pop(SAMPLER, None)
-        return found + [Stale(source, since, _TEXTS[source]) for source, since in silent.items()]
-    if FAST in silent:
-        silent.pop(SAMPLER, None)  # its tick waits in the same queue
+        since = max(silent.pop(FAST), silent.pop(LONG))
+        silent = {BEAT: since, **silent}
     return [Stale(source, since, _TEXTS[source]) for source, since in silent.items()]
 
 
@@ -53,5 +56,7 @@ _TEXTS = {
     FAST: "The worker of queue “fast” does nothing, neither samples nor alerts: check that it runs and reaches Redis.",
     LONG: "The worker of queue “long” does nothing, no backup either: check that it runs and reaches Redis.",
     SAMPLER: "No instance is sampled, though the worker of queue “fast” is at work: its log says why.",
+    PROBER: "No endpoint or database is checked, though the worker of queue “fast” is at work: its log says why. What "
+    "is shown of them is old.",
     ROLLUPS: "Old checks are neither summed up nor deleted: the log of the worker of queue “long” says why.",
 }

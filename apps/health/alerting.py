@@ -50,6 +50,8 @@ def settle_mass_failure(now: datetime) -> None:
                 severity=Severity.CRITICAL,
             )
         ]
+    elif not ProbeSlice.objects.filter(finished_at__gt=now - RECENT).exists():
+        return  # nobody has looked of late: that proves no recovery
     alerts.settle(AlertKind.MASS_FAILURE, firing, now=now)
 
 

@@ -165,7 +165,7 @@ class Prober:
         start, self._end = slices.span(taken)
         targets = await self._database(watched.of_shard, taken.shard, taken.shards)
         missing = await self._database(slices.gap, taken)
-        self._standings.held = taken.suspicious
+        self._standings.held = taken.suspicious and bool(targets)  # without any, nothing would ever clear us
         for one in targets:
             self._standings.add(one)
             slots = schedule.slots(one.key, one.interval, start, self._end)
@@ -368,7 +368,7 @@ class Prober:
             asked = time.monotonic()
             try:
                 mine = await self._database(
-                    slices.beat, self._held, self._clock.wall(), suspicious=self._standings.held
+                    slices.beat, self._held, self._clock.wall(), suspicious=self._standings.held, storing=self._stores()
                 )
                 if len(mine) < len(self._held):
                     # Somebody took us for dead. What is measured is still stored; all else is his.
@@ -380,6 +380,10 @@ class Prober:
             except DatabaseError:
                 logger.warning("A sign of life could not be stored", exc_info=True)
                 await self._in_writer(_disconnect)
+
+    def _stores(self) -> bool:
+        """Whether results do not wait for longer than for a database that was frozen for a moment."""
+        return not self._results or self._clock.time() - self._results[0].ended < GIVE_UP.total_seconds()
 
     async def _database(self, ask: Callable[..., Found], *arguments: Any, **named: Any) -> Found:
         """Ask the database something outside a transaction of checks."""

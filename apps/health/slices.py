@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
+from apps.core import heartbeats
+from apps.core.choices import HeartbeatSource
 from apps.health.models import ProbeSlice
 from apps.health.rules import schedule
 
@@ -38,15 +40,21 @@ def previous(taken: ProbeSlice) -> ProbeSlice | None:
     return earlier.order_by("-starts_at").first()
 
 
-def beat(held: Sequence[ProbeSlice], now: datetime, *, suspicious: bool) -> list[ProbeSlice]:
-    """Say that the holder lives; the slices that are still his."""
-    return [one for one in held if _his(one).update(beat_at=now, suspicious=suspicious)]
+def beat(held: Sequence[ProbeSlice], now: datetime, *, suspicious: bool, storing: bool = True) -> list[ProbeSlice]:
+    """Say that the holder lives; the slices that are still his.
+
+    It is a sign of life of the prober as a whole too, unless what it finds cannot be stored.
+    """
+    mine = [one for one in held if _his(one).update(beat_at=now, suspicious=suspicious)]
+    if mine and storing:
+        heartbeats.beat(HeartbeatSource.PROBER, now)
+    return mine
 
 
 def finish(held: Sequence[ProbeSlice], now: datetime, *, suspicious: bool) -> None:
     """All of their checks are stored."""
-    for one in held:
-        _his(one).update(finished_at=now, suspicious=suspicious)
+    if sum(_his(one).update(finished_at=now, suspicious=suspicious) for one in held):
+        heartbeats.beat(HeartbeatSource.PROBER, now)
 
 
 def adopt_abandoned(now: datetime) -> list[ProbeSlice]:

@@ -21,7 +21,7 @@ def test_it_is_called_while_all_is_well_and_not_when_the_sampler_is_silent(hook,
     assert runner.ping_deadman(NOW)
     assert [(request.method, request.path) for request in hook.requests] == [("GET", "/ping/t0psecret")]
     assert not runner.ping_deadman(LATER)
-    for source in ("fast", "sampler"):  # only the worker of queue long is silent: alerts still work
+    for source in ("fast", "sampler", "prober"):  # only the worker of queue long is silent: alerts still work
         heartbeats.beat(source, LATER)
     assert runner.ping_deadman(LATER)
     assert len(hook.requests) == 2

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.core.freshness import BEAT, FAST, LONG, PATIENCE, ROLLUPS, SAMPLER, stale
+from apps.core.freshness import BEAT, FAST, LONG, PATIENCE, PROBER, ROLLUPS, SAMPLER, stale
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -24,7 +24,9 @@ def test_the_cause_is_told_and_not_its_consequences():
     assert silent(fast=5, sampler=5) == [FAST]
     assert silent(long=5) == [LONG]
     assert silent(sampler=5) == [SAMPLER]
-    assert silent(fast=5, long=7, sampler=6) == [BEAT]
+    assert silent(prober=5) == [PROBER]
+    assert silent(fast=5, prober=5) == [FAST]
+    assert silent(fast=5, long=7, sampler=6, prober=6) == [BEAT]
     assert silent(fast=5, long=5, rollups=800) == [BEAT, ROLLUPS]
     assert silent(rollups=800) == [ROLLUPS]
 

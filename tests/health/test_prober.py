@@ -207,6 +207,17 @@ def test_everything_down_at_once_opens_one_alert_and_leaves_states_unknown(serve
     assert not Alert.objects.filter(kind="mass_failure", closed_at=None, cleared_at=None).exists()
 
 
+def test_a_suspicion_of_ourselves_ends_when_there_is_no_target_left_that_could_clear_us():
+    before = slices.claim(0, 1, START - LENGTH, START - LENGTH)
+    slices.finish([before], START, suspicious=True)
+
+    probe(0)
+
+    now = ProbeSlice.objects.get(starts_at=START)
+    assert now.finished_at is not None
+    assert not now.suspicious
+
+
 def test_nothing_is_measured_while_the_process_stands_still(server):
     endpoints(server, 2)
 
