@@ -7,7 +7,7 @@ events, so that nothing is lost when a process dies between noticing and telling
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -66,21 +66,33 @@ class Settled:
         return bool(self.opened or self.escalated or self.closed)
 
 
-def settle(kind: str, firing: Iterable[Firing], *, now: datetime, subjects: Collection[str] | None = None) -> Settled:
+def settle(
+    kind: str,
+    firing: Iterable[Firing],
+    *,
+    now: datetime,
+    subjects: Collection[str] | None = None,
+    again: Callable[[Collection[str]], Iterable[Firing]] | None = None,
+) -> Settled:
     """Make the open alerts of a kind those that `firing` says, the complete set of what is wrong now.
 
-    With `subjects`, complete for these only; other alerts stay as they are. May be called by many at once and again
-    and again: what is settled already costs one query. Raises ValueError for what no caller may say.
+    With `subjects`, complete for these only; other alerts stay as they are. `again` says anew which of some subjects
+    are wrong, and locks what it reads: it is asked before anything changes, for what was seen may have passed
+    meanwhile. May be called by many at once and again and again: what is settled already costs one query. Raises
+    ValueError for what no caller may say.
     """
     wrong = _checked(kind, firing)
     about = None if subjects is None else {subject.lower() for subject in subjects} | wrong.keys()
-    known = _open(kind, about)
-    if not any(_moves(known, wrong, {}, now)):
+    moving = {subject for subject, _ in _moves(_open(kind, about), wrong, {}, now)}
+    if not moving:
         return Settled()
     with transaction.atomic():
         # Read once more, now that nobody else can change them: of two who noticed the same, one does it.
-        known = _open(kind, about, lock=True)
-        changing = [subject for subject in {*known, *wrong} if (subject in known) != (subject in wrong)]
+        known = {subject: row for subject, row in _open(kind, about, lock=True).items() if subject in moving}
+        wrong = {subject: one for subject, one in wrong.items() if subject in moving}
+        if again is not None:
+            wrong = {subject: one for subject, one in _checked(kind, again(moving)).items() if subject in moving}
+        changing = [subject for subject in moving if (subject in known) != (subject in wrong)]
         moves = list(_moves(known, wrong, _changes(kind, changing, now), now))
         return _apply(kind, moves, known, wrong, now)
 

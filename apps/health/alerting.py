@@ -1,8 +1,9 @@
 """Tells alerts what is wrong with endpoints, databases, certificates and the prober itself, as levels."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db.models import Max
 from django.urls import NoReverseMatch, reverse
@@ -28,11 +29,11 @@ def settle_targets(targets: Iterable[Watched], now: datetime) -> None:
         keys[one.kind].append(one.pk)
     if pks := keys[ENDPOINT]:
         subjects = [f"{ENDPOINT}:{pk}" for pk in pks]
-        alerts.settle(AlertKind.ENDPOINT_DOWN, _endpoints_down(pks), now=now, subjects=subjects)
+        alerts.settle(AlertKind.ENDPOINT_DOWN, _endpoints_down(pks), now=now, subjects=subjects, again=_endpoints_again)
     if pks := keys[DATABASE]:
         names = Database.objects.filter(pk__in=pks).values_list("name", flat=True)
         subjects = [f"{DATABASE}:{name}" for name in names]
-        alerts.settle(AlertKind.DATABASE_DOWN, _databases_down(pks), now=now, subjects=subjects)
+        alerts.settle(AlertKind.DATABASE_DOWN, _databases_down(pks), now=now, subjects=subjects, again=_databases_again)
 
 
 def settle_mass_failure(now: datetime) -> None:
@@ -57,10 +58,36 @@ def settle_mass_failure(now: datetime) -> None:
 
 def settle_all(now: datetime) -> None:
     """Settle everything anew: once a minute, so that nothing stays untold when a process died in between."""
-    alerts.settle(AlertKind.ENDPOINT_DOWN, _endpoints_down(), now=now)
-    alerts.settle(AlertKind.DATABASE_DOWN, _databases_down(), now=now)
-    alerts.settle(AlertKind.CERTIFICATE_EXPIRES, _certificates(now), now=now)
+    alerts.settle(AlertKind.ENDPOINT_DOWN, _endpoints_down(), now=now, again=_endpoints_again)
+    alerts.settle(AlertKind.DATABASE_DOWN, _databases_down(), now=now, again=_databases_again)
+    alerts.settle(AlertKind.CERTIFICATE_EXPIRES, _certificates(now), now=now, again=partial(_certificates_again, now))
     settle_mass_failure(now)
+
+
+# What is told is looked at again while its states are locked. A recovery that is stored later waits for the alert, and
+# then closes it.
+
+
+def _endpoints_again(subjects: Collection[str]) -> list[Firing]:
+    return _endpoints_down(_locked_endpoints(subjects))
+
+
+def _certificates_again(now: datetime, subjects: Collection[str]) -> list[Firing]:
+    return list(_certificates(now, _locked_endpoints(subjects)))
+
+
+def _databases_again(subjects: Collection[str]) -> list[Firing]:
+    names = [subject.partition(":")[2] for subject in subjects]
+    # In the order of their keys, as those who store checks lock them.
+    pks = sorted(Database.objects.filter(name__in=names).values_list("pk", flat=True))
+    list(DatabaseState.objects.select_for_update().filter(pk__in=pks).order_by("pk").values_list("pk"))
+    return _databases_down(pks)
+
+
+def _locked_endpoints(subjects: Collection[str]) -> list[int]:
+    pks = sorted(int(subject.partition(":")[2]) for subject in subjects)
+    list(EndpointState.objects.select_for_update().filter(pk__in=pks).order_by("pk").values_list("pk"))
+    return pks
 
 
 def _endpoints_down(pks: Sequence[int] | None = None) -> list[Firing]:
@@ -107,12 +134,14 @@ def _databases_down(pks: Sequence[int] | None = None) -> list[Firing]:
     ]
 
 
-def _certificates(now: datetime) -> Iterable[Firing]:
+def _certificates(now: datetime, pks: Sequence[int] | None = None) -> Iterable[Firing]:
     watched = Endpoint.objects.watched().filter(verify_tls=True)
     days = watched.aggregate(most=Max("certificate_warning_days"))["most"]
     if not days:
         return
     ending = EndpointState.objects.filter(tls_expires_at__lte=now + timedelta(days=days), endpoint__in=watched)
+    if pks is not None:
+        ending = ending.filter(pk__in=pks)
     for state in ending.select_related("endpoint__workload__service"):
         endpoint, ends = state.endpoint, state.tls_expires_at
         level = certificate_level(

@@ -3,11 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models.signals import post_delete
 
 from apps.alerts import arrangements, runner
 from apps.alerts.models import Alert, AlertEvent, Delivery, MaintenanceWindow, Notice
 from apps.alerts.services import acknowledge, settle
 from apps.core.audit import Actor
+from apps.core.models import StopSwitch
 from tests.alerts.conftest import NOW, at, down
 
 KIND = "endpoint_down"
@@ -232,3 +234,19 @@ def test_alerts_and_messages_are_kept_for_ninety_days(make_route):
     settle(KIND, [], now=later)
     runner.gather(later + timedelta(seconds=5))
     assert titles("recovery") == ["Resolved: GET https://shop.example/2 is down (production)"]
+
+
+def test_the_stop_switch_ends_the_clean_up_before_its_next_batch(make_route, monkeypatch):
+    monkeypatch.setattr(runner, "REMOVED_AT_ONCE", 2)
+    settle(KIND, [down(number) for number in range(5)], now=NOW)
+    settle(KIND, [], now=at(60))
+
+    def somebody_stops(**_):
+        StopSwitch.objects.update_or_create(pk=1, defaults={"on": True, "changed_at": NOW})
+
+    post_delete.connect(somebody_stops, sender=Alert)
+    try:
+        assert runner.clean_up(at(65) + timedelta(days=91)) == 2
+    finally:
+        post_delete.disconnect(somebody_stops, sender=Alert)
+    assert Alert.objects.count() == 3

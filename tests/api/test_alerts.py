@@ -1,6 +1,9 @@
 """Alerts, routes and maintenance windows through the API."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from apps.alerts import runner
 from apps.alerts.models import Alert, MaintenanceWindow, Route
@@ -85,3 +88,18 @@ def test_a_window_says_when_it_is_open_next_and_what_is_wrong_with_it(api):
     assert api.send("DELETE", path).status_code == 409
     assert api.send("PATCH", path, {"minutes": 5}).status_code == 409
     assert MaintenanceWindow.objects.get().minutes == 60
+
+
+def test_null_empties_what_a_window_is_for(api):
+    day = (timezone.now() + timedelta(days=1)).date().isoformat()
+    bounds = {"environment": "production", "service": "shop", "subject": "endpoint:17", "last_day": "2099-01-01"}
+    body = {"name": "Patches", "first_day": day, "start_time": "02:15", "recurrence": "weekly", "weekdays": ["sunday"]}
+    made = api.post("/maintenance-windows", body | bounds).json()
+    path = f"/maintenance-windows/{made['id']}"
+
+    for name, empty in (("environment", ""), ("service", ""), ("subject", ""), ("last_day", None)):
+        assert made[name] != empty
+        changed = api.send("PATCH", path, {name: None})
+        assert (changed.status_code, changed.json().get(name)) == (200, empty), changed.content
+    assert api.send("PATCH", path, {"minutes": None}).status_code == 422
+    assert api.post("/maintenance-windows", body | dict.fromkeys(bounds)).status_code == 201

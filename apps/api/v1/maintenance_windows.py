@@ -35,6 +35,8 @@ from apps.core.models import MAX_REASON
 router = Endpoints(tags=["Maintenance windows"])
 
 SHOWN = 5  # next occurrences
+# What null empties: the window is for all then, or has no end.
+EMPTY = {"environment": "", "service": "", "subject": "", "last_day": None}
 _CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 
 
@@ -101,10 +103,12 @@ class WindowFacts(Given):
     time_zone: str | None = Field(None, min_length=1, max_length=64, description="An IANA name, such as Europe/Berlin")
     minutes: Annotated[int, Field(ge=1, le=times.MAX_MINUTES)] | None = None
     weekdays: list[DayName] | None = Field(None, max_length=7, description="Of a weekly window")
-    last_day: Day | None = Field(None, description="Of a weekly window")
-    environment: EnvironmentName | None = None
-    service: Slug | None = None
-    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(None, description="Such as endpoint:17")
+    last_day: Day | None = Field(None, description="Of a weekly window; null: it has no end")
+    environment: EnvironmentName | None = Field(None, description="null: all")
+    service: Slug | None = Field(None, description="null: all")
+    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="Such as endpoint:17; null: all"
+    )
     freeze_deployments: bool | None = Field(None, description="Nothing is deployed meanwhile")
 
 
@@ -177,8 +181,9 @@ def _window(window_id: int) -> MaintenanceWindow:
 def _save(request: ApiRequest, row: MaintenanceWindow, body: WindowFacts) -> MaintenanceWindow:
     told = body.model_dump(exclude_unset=True)
     for name, value in told.items():
-        if value is None:
+        if value is None and name not in EMPTY:
             raise Invalid("Leave it out rather than null: then it stays as it is.", field=name)
+        value = EMPTY[name] if value is None else value
         setattr(row, name, _numbers(value) if name == "weekdays" else value)
     return arrangements.save_window(window=row, actor=actor(request))
 
