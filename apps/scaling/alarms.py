@@ -33,10 +33,10 @@ def check(now: datetime, *, workload_id: int | None = None) -> None:
 
 def _failed(now: datetime) -> Iterator[Firing]:
     """Workloads whose newest settled change failed."""
-    settled = ScalingEvent.objects.filter(workload=OuterRef("workload")).exclude(success=None).newest_first()
+    settled = ScalingEvent.objects.filter(workload=OuterRef("workload"), timestamp__lte=now).exclude(success=None)
     rows = (
-        ScalingEvent.objects.filter(success=False, timestamp__gte=now - SPEAKS_FOR)
-        .annotate(newest=Subquery(settled.values("pk")[:1]))
+        ScalingEvent.objects.filter(success=False, timestamp__gte=now - SPEAKS_FOR, timestamp__lte=now)
+        .annotate(newest=Subquery(settled.newest_first().values("pk")[:1]))
         .filter(newest=F("pk"))
         .select_related("workload__service")
     )
@@ -52,7 +52,8 @@ def _failed(now: datetime) -> Iterator[Firing]:
 
 def _silent(now: datetime) -> Iterable[Firing]:
     """Workloads whose platform did not say, at the newest evaluation, how many instances run."""
-    newest = ScalingDecision.objects.filter(policy=OuterRef("pk"), boundary__gte=now - NEWEST).order_by("-boundary")
+    recent = ScalingDecision.objects.filter(boundary__gte=now - NEWEST, boundary__lte=now)
+    newest = recent.filter(policy=OuterRef("pk")).order_by("-boundary")
     rows = list(
         ScalingPolicy.objects.filter(enabled=True)
         .annotate(rule=Subquery(newest.values("rule")[:1]), decision=Subquery(newest.values("pk")[:1]))

@@ -9,13 +9,14 @@ from django.db.models import F, Max, Q
 
 from apps.core import ids
 from apps.core.errors import Conflict
+from apps.core.models import MAX_REASON
 from apps.core.wake import wake
 from apps.inventory import platforms
 from apps.inventory import services as inventory
 from apps.inventory.models import Workload
 from apps.scaling.choices import EventAction, Trigger
 from apps.scaling.models import ScalingEvent
-from apps.scaling.rules.evaluation import NOTHING_YET, Past
+from apps.scaling.rules.evaluation import Past
 
 MAX_ERROR = 1000  # characters
 
@@ -63,10 +64,30 @@ def intend(
     return event
 
 
-def note_foreign(workload: Workload, *, before: int, after: int, now: datetime) -> ScalingEvent:
-    """Record that the count was moved by somebody else; under a change lock it was the deployment that holds it."""
+def note_foreign(
+    workload: Workload, *, before: int, after: int, late: str = "", known_at: datetime, now: datetime
+) -> ScalingEvent | None:
+    """Record that the count was moved by somebody else; under a change lock it was the deployment that holds it.
+
+    `before` is what was known at `known_at`; `late` is a change of ours that counted as failed and wanted this count.
+    None when another worker, which found the same, has recorded it.
+    """
+    with transaction.atomic():
+        Workload.objects.select_for_update().get(pk=workload.pk)
+        if (
+            ScalingEvent.objects.successful()
+            .filter(workload=workload, settled_at__gt=known_at, settled_at__lte=now)
+            .exists()
+        ):
+            return None
+        return _foreign(workload, before=before, after=after, late=late, now=now)
+
+
+def _foreign(workload: Workload, *, before: int, after: int, late: str, now: datetime) -> ScalingEvent:
     deploying = bool(workload.change_lock)
     who = f"{workload.change_lock} ({workload.change_lock_by})" if deploying else "somebody outside Pulsewatch"
+    why = f"{late}, which counted as failed, changed" if late else f"{who} changed"
+    deploying = deploying and not late
     event = ScalingEvent(
         service_id=workload.service_id,
         workload=workload,
@@ -75,7 +96,7 @@ def note_foreign(workload: Workload, *, before: int, after: int, now: datetime) 
         action=EventAction.SCALE_UP if after > before else EventAction.SCALE_DOWN,
         instances_before=before,
         instances_after=after,
-        trigger_reason=f"{who} changed the count from {before} to {after}"[:500],
+        trigger_reason=f"{why} the count from {before} to {after}{' after all' if late else ''}"[:MAX_REASON],
         triggered_by=Trigger.DEPLOYMENT if deploying else Trigger.OTHER,
         success=True,
         settled_at=now,
@@ -95,11 +116,14 @@ def settle(event: ScalingEvent, *, error: str = "", now: datetime) -> bool:
     return True
 
 
-def pasts(workload_ids: Collection[int]) -> dict[int, Past]:
-    """The newest successful actions of each workload, in one query."""
+def pasts(workload_ids: Collection[int], *, until: datetime) -> dict[int, Past]:
+    """The newest successful actions of each workload before then, in one query.
+
+    What lies ahead was done while the clock was wrong: no cooldown lasts until then.
+    """
     rows = (
         ScalingEvent.objects.successful()
-        .filter(workload__in=workload_ids)
+        .filter(workload__in=workload_ids, timestamp__lte=until)
         .values("workload")
         .annotate(
             up=Max("timestamp", filter=Q(instances_after__gt=F("instances_before"))),
@@ -107,10 +131,6 @@ def pasts(workload_ids: Collection[int]) -> dict[int, Past]:
         )
     )
     return {row["workload"]: Past(_seconds(row["up"]), _seconds(row["any"])) for row in rows}
-
-
-def past_of(workload_id: int) -> Past:
-    return pasts([workload_id]).get(workload_id, NOTHING_YET)
 
 
 def _seconds(moment: datetime | None) -> int | None:

@@ -7,7 +7,7 @@ the row unsettled; the next tick has another worker look at what the platform sa
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -23,7 +23,7 @@ from apps.core.models import MAX_REASON, StopSwitch
 from apps.core.wake import wake
 from apps.health.models import UtilisationMinute
 from apps.inventory.models import Workload
-from apps.inventory.platforms.base import Count, CountChanged, PlatformError, Scaler
+from apps.inventory.platforms.base import Count, CountChanged, PlatformError, PlatformUnavailable, Scaler
 from apps.inventory.runner import scaler_of
 from apps.scaling import history, records
 from apps.scaling.choices import DecisionAction, Outcome, Trigger
@@ -40,7 +40,9 @@ DECISIONS_KEPT, EVENTS_KEPT = timedelta(days=7), timedelta(days=90)
 BATCH = 1000  # rows removed at once
 LATE_WITHIN = timedelta(minutes=15)  # what the sampler writes again; older minutes once their hour is summed up
 LATEST = timedelta(hours=26)  # a push may be 24 hours old
-READERS = 16  # platforms read at the same time
+READERS = 50  # platforms read at the same time
+READ_SECONDS = 45.0  # for all of them; each is given up after 12, and a tick may take 100
+MOST_COUNTED = 100_000  # instances that a platform may say it runs
 UNREACHED = "platform"  # the rule of a decision that did not learn how many instances run
 
 
@@ -79,7 +81,7 @@ def evaluate_due(now: datetime, events: Iterable[ScalingEvent]) -> list[ScalingD
     minutes = history.minutes_of(
         {case.workload.pk: (case.end - case.policy.rule().lookback, case.end) for case in cases}
     )
-    pasts = records.pasts([case.workload.pk for case in cases])
+    pasts = records.pasts([case.workload.pk for case in cases], until=now)
     unsettled = {event.workload_id: event.pk for event in events}
     _count_all(cases, minutes)
     held: list[ScalingDecision] = []
@@ -115,7 +117,8 @@ def _due(now: datetime) -> list[Case]:
     if not ends:
         return []
     since = _moment(min(ends.values()) - MAX_PERIOD)
-    earlier = ScalingDecision.objects.filter(boundary__gte=since).order_by("boundary")
+    # What lies ahead was written while the clock was wrong: nothing waits until then.
+    earlier = ScalingDecision.objects.filter(boundary__gte=since, boundary__lte=now).order_by("boundary")
     newest = {policy: (boundary, at, count if rule != UNREACHED else None) for policy, boundary, at, count, rule
               in earlier.values_list("policy", "boundary", "evaluated_at", "instances_before", "rule")}  # fmt: skip
     waiting = [
@@ -150,36 +153,72 @@ def _count_all(cases: Sequence[Case], minutes: Mapping[int, Sequence[history.Min
             case.trouble = "" if rows else "nobody knows how many instances run: no sample has come yet"
     if not asked:
         return
-    # A slow platform holds up nobody else.
-    with ThreadPoolExecutor(min(READERS, len(asked)), thread_name_prefix="platform") as readers:
-        scalers = [(case, _scaler(case)) for case in asked]  # secrets are unsealed here, where the database is at hand
-        futures = [(case, readers.submit(scaler.count)) for case, scaler in scalers if scaler is not None]
-        for case, future in futures:
-            try:
-                case.count = future.result().desired
-            except PlatformError as error:
-                case.trouble = f"the platform did not say how many instances run: {error}"
-    _note_foreign(asked, datetime.now(UTC))
+    began = datetime.now(UTC)
+    _read(asked)
+    _note_foreign(asked, datetime.now(UTC), since=began)
     history.note_units({(case.workload.pk, case.end): case.count for case in asked if case.count is not None})
 
 
-def _note_foreign(asked: Sequence[Case], now: datetime) -> None:
-    """Record that a count is another than the one last known, and that it was none of our changes."""
+def _read(asked: Sequence[Case]) -> None:
+    """Ask all platforms at once. A slow one holds up nobody else: what is not there in time is not waited for."""
+    readers = ThreadPoolExecutor(min(READERS, len(asked)), thread_name_prefix="platform")
+    try:
+        scalers = [(case, _scaler(case)) for case in asked]  # secrets are unsealed here, where the database is at hand
+        futures = [(case, readers.submit(scaler.count)) for case, scaler in scalers if scaler is not None]
+        wait([future for _, future in futures], timeout=READ_SECONDS)
+        for case, future in futures:
+            case.count, case.trouble = _counted(future)
+    finally:
+        readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _counted(future: Future[Count]) -> tuple[int | None, str]:
+    """The count that a platform said, or why none is known."""
+    if not future.done():
+        return None, f"the platform did not answer within {READ_SECONDS:g} s, or others before it took so long"
+    try:
+        count = future.result().desired
+    except PlatformError as error:
+        return None, f"the platform did not say how many instances run: {error}"
+    if not 0 <= count <= MOST_COUNTED:
+        return None, f"the platform says that {count} instances run, which cannot be: look at it"
+    return count, ""
+
+
+def _note_foreign(asked: Sequence[Case], now: datetime, *, since: datetime) -> None:
+    """Record that a count is another than the one last known, and that it was none of our changes.
+
+    The platforms were asked from `since` on: what was confirmed later may be missing in what they said.
+    """
     changes: dict[int, tuple[datetime, int]] = {}
+    failed: dict[int, tuple[str, int]] = {}
     moving: set[int] = set()
-    ours = ScalingEvent.objects.filter(workload__in=[case.workload.pk for case in asked]).exclude(success=False)
+    ours = ScalingEvent.objects.filter(workload__in=[case.workload.pk for case in asked])
     recent = ours.filter(created_at__gte=now - timedelta(seconds=3 * MAX_PERIOD)).order_by("created_at")
-    for workload_id, settled_at, after in recent.values_list("workload", "settled_at", "instances_after"):
-        if settled_at is None:
+    recent = recent.filter(Q(created_at__lte=now) | Q(success=None))  # not what was written while the clock was wrong
+    columns = ("pk", "workload", "success", "settled_at", "instances_after")
+    for key, workload_id, success, settled_at, after in recent.values_list(*columns):
+        if settled_at is None or settled_at >= since:
             moving.add(workload_id)  # one of ours may or may not have happened yet
-        else:
+        elif success:
             changes[workload_id] = (settled_at, after)
+            failed.pop(workload_id, None)
+        else:
+            failed[workload_id] = (key, after)
     for case in asked:
         if case.workload.pk in moving:
             continue
         known = max(filter(None, (case.known, changes.get(case.workload.pk))), default=None)
         if case.count is not None and known is not None and case.count != known[1]:
-            records.note_foreign(case.workload, before=known[1], after=case.count, now=now)
+            key, wanted = failed.get(case.workload.pk, ("", None))
+            records.note_foreign(
+                case.workload,
+                before=known[1],
+                after=case.count,
+                late=key if wanted == case.count else "",
+                known_at=known[0],
+                now=now,
+            )
 
 
 def _scaler(case: Case) -> Scaler | None:
@@ -277,7 +316,9 @@ def mark_late(since: datetime) -> int:
 
 def act(event_id: str, *, now: datetime) -> ScalingEvent | None:
     """Make one intended change and settle it. None when it is settled, or in the hands of another worker."""
-    waiting = ScalingEvent.objects.unsettled().filter(Q(lease_until=None) | Q(lease_until__lte=now), pk=event_id)
+    # A lease that ends later than any can was taken while the clock was wrong.
+    free = Q(lease_until=None) | Q(lease_until__lte=now) | Q(lease_until__gt=now + LEASE)
+    waiting = ScalingEvent.objects.unsettled().filter(free, pk=event_id)
     if not waiting.update(lease_until=now + LEASE):
         return None
     event = ScalingEvent.objects.select_related("workload__service").get(pk=event_id)
@@ -323,26 +364,40 @@ def _change(event: ScalingEvent) -> str:
         scaler.scale(event.instances_after, seen=seen)
     except CountChanged as fault:
         return str(fault)
+    except PlatformUnavailable as fault:
+        # The answer may have been lost on its way, and not the order.
+        return "" if _runs(scaler, event.instances_after) else str(fault)
     return _unconfirmed(scaler, event.instances_after)
+
+
+def _runs(scaler: Scaler, wanted: int) -> bool:
+    """Whether the platform says so; one that says nothing does not."""
+    try:
+        return scaler.count().desired == wanted
+    except PlatformError:
+        return False
 
 
 def _unconfirmed(scaler: Scaler, wanted: int) -> str:
     """Look until the platform's own count is the one that was asked for; what it is instead, or empty."""
     deadline = monotonic() + CONFIRM_SECONDS
-    while (said := _said(scaler)).desired != wanted:
+    while True:
+        try:
+            runs = scaler.count().desired
+            instead = f"The platform accepted {wanted} and runs {runs} after {CONFIRM_SECONDS:g} s."
+        except PlatformUnavailable as fault:
+            runs, instead = None, f"The platform accepted {wanted}, and then did not say how many run: {fault}"
+        if runs == wanted:
+            return ""
         if monotonic() > deadline:
-            return f"The platform accepted {wanted} and runs {said.desired} after {CONFIRM_SECONDS:g} s."
+            return instead
         sleep(LOOK_SECONDS)
-    return ""
-
-
-def _said(scaler: Scaler) -> Count:
-    return scaler.count()
 
 
 def recover(unsettled: Iterable[ScalingEvent], now: datetime) -> int:
     """Wake a worker for every change that was intended and whose worker has died; gives how many."""
-    left = [event for event in unsettled if (event.lease_until or event.created_at + LEASE) <= now]
+    ends = ((event, event.lease_until or event.created_at + LEASE) for event in unsettled)
+    left = [event for event, end in ends if not now < end <= now + LEASE]
     for event in left:
         wake("scaling.act", event.pk)
     return len(left)

@@ -312,7 +312,9 @@ def test_scaling_by_hand_keeps_to_the_bounds_and_is_audited(policy, twin):
 
     assert (event.action, event.triggered_by, event.triggered_by_user) == ("manual_scale", "manual", "test")
     assert (event.instances_before, event.instances_after, event.success, twin.desired) == (2, 4, True, 4)
-    assert records.past_of(workload.pk).last_up == int(event.timestamp.timestamp())
+    assert records.pasts([workload.pk], until=datetime.now(UTC))[workload.pk].last_up == int(
+        event.timestamp.timestamp()
+    )
 
 
 def test_scaling_by_hand_waits_for_a_deployment(policy, twin):
