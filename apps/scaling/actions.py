@@ -123,25 +123,47 @@ def resume(page: ModelAdmin, request: HttpRequest, row: ScalingPolicy) -> HttpRe
 
 
 def scale(page: ModelAdmin, request: HttpRequest, row: ScalingPolicy) -> HttpResponse:
-    """Ask for a number of instances."""
+    """Ask for a number of instances of a policy's workload."""
+    return _scale(page, request, str(row), workload_of(row), row, back=page_of(row))
+
+
+def scale_workload(page: ModelAdmin, request: HttpRequest, workload: Workload) -> HttpResponse:
+    """Ask for a number of instances, whether there is a policy or not."""
+    policy = ScalingPolicy.objects.filter(service=workload.service_id, environment=workload.environment).first()
+    return _scale(
+        page, request, str(workload), workload, policy, back=reverse("admin:scaling_scalingpolicy_changelist")
+    )
+
+
+def _scale(
+    page: ModelAdmin,
+    request: HttpRequest,
+    name: str,
+    workload: Workload | None,
+    policy: ScalingPolicy | None,
+    *,
+    back: str,
+) -> HttpResponse:
     require(request, "scaling.scale")
-    workload = workload_of(row)
     count = history.last_count(workload) if workload else 0
-    goes_on = row.enabled and not display.is_paused(row, timezone.now())
+    goes_on = policy is not None and policy.enabled and not display.is_paused(policy, timezone.now())
+    least, most = services.bounds(policy)
     question = Question(
-        title=f"Scale {row} by hand",
+        title=f"Scale {name} by hand",
         lead="A worker asks the platform and confirms what it says. Nobody else can change the workload meanwhile.",
         facts=(
             ("Ran in the newest minute", str(count) if count else "not known"),
-            ("Bounds of the policy", f"{row.min_instances} to {row.max_instances}"),
+            ("Bounds of the policy", f"{least} to {most}")
+            if policy
+            else ("Bounds", f"{least} to {most:,}, for it has no policy"),
             ("Platform", workload.get_platform_display() if workload else "-"),
         ),
         warnings=("The policy goes on: pause it first if the number has to stay.",) if goes_on else (),
-        form=ScaleForm(posted(request), initial={"to": min(max(count, row.min_instances), row.max_instances)}),
+        form=ScaleForm(posted(request), initial={"to": min(max(count, least), most)}),
         submit="Scale",
         danger=True,
-        back=page_of(row),
-        refusal=_cannot_scale(row, workload),
+        back=back,
+        refusal=_cannot_scale(name, workload),
     )
 
     def act(values: dict[str, Any]) -> tuple[str, str]:
@@ -149,14 +171,14 @@ def scale(page: ModelAdmin, request: HttpRequest, row: ScalingPolicy) -> HttpRes
         event = services.scale_by_hand(
             workload=workload, to=values["to"], reason=values["reason"], actor=Actor.person(request.user)
         )
-        return f"{row} is to have {event.instances_after} instances; a worker sees to it.", page_of(event)
+        return f"{name} is to have {event.instances_after} instances; a worker sees to it.", page_of(event)
 
     return ask(request, page, question, act)
 
 
-def _cannot_scale(policy: ScalingPolicy, workload: Workload | None) -> str:
+def _cannot_scale(name: str, workload: Workload | None) -> str:
     if workload is None:
-        return f"There is no workload {policy} yet."
+        return f"There is no workload {name} yet."
     if not records.scales(workload):
         return (
             f"Platform {workload.get_platform_display()} scales nothing: change the count yourself, or set a platform "

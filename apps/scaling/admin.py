@@ -5,11 +5,14 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from apps.core.display import badge, badges, moment, unbroken
 from apps.core.pages import DetailAdmin
+from apps.inventory.models import Workload
 from apps.scaling import actions, details, display, overview
 from apps.scaling.models import ScalingDecision, ScalingEvent, ScalingPolicy
 
@@ -59,6 +62,25 @@ class ScalingPolicyAdmin(DetailAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """The page that asks for a new policy."""
         return actions.add(self, request)
+
+    def get_urls(self) -> list[URLPattern]:
+        """One more page: a workload may be scaled by hand that has no policy."""
+        view = self.admin_site.admin_view(self.scale_workload)
+        return [
+            path("scale-workload/<int:pk>/", view, name="scaling_scalingpolicy_scale_workload"),
+            *super().get_urls(),
+        ]
+
+    def scale_workload(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The page that asks for a number of instances of a workload."""
+        return actions.scale_workload(
+            self, request, get_object_or_404(Workload.objects.select_related("service"), pk=pk)
+        )
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list, and before it the workloads that can be scaled by hand only."""
+        mine = overview.without_policy() if request.user.has_perm("scaling.scale") else []
+        return super().changelist_view(request, {**(extra_context or {}), "without_policy": mine})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ScalingPolicy]:
         return overview.with_newest(super().get_queryset(request))

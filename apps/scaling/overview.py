@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from apps.core.display import badges, moment, page_of
 from apps.inventory import platforms
 from apps.inventory.models import Workload
-from apps.scaling import display
+from apps.scaling import display, records
 from apps.scaling.models import ScalingDecision, ScalingPolicy
 from apps.scaling.runner import UNREACHED
 
@@ -42,6 +42,13 @@ def count_text(row: ScalingPolicy) -> str:
     if row.newest_before == row.newest_after:
         return str(row.newest_before)
     return f"{row.newest_before} → {row.newest_after}"
+
+
+def without_policy() -> list[Workload]:
+    """Workloads whose platform scales and that no policy looks after: a person may scale them. One query."""
+    policies = ScalingPolicy.objects.filter(service=OuterRef("service"), environment=OuterRef("environment"))
+    rows = Workload.objects.filter(~Exists(policies), platform__in=platforms.SCALERS).select_related("service")
+    return [row for row in rows.order_by("service__slug", "environment")[:READ] if records.scales(row)]
 
 
 def counts(now: datetime) -> dict[str, list[dict[str, Any]]]:

@@ -113,6 +113,11 @@ def _paused(
     return stored
 
 
+def bounds(policy: ScalingPolicy | None) -> tuple[int, int]:
+    """The fewest and the most instances that may be asked for by hand."""
+    return (policy.min_instances, policy.max_instances) if policy else (1, MAX_INSTANCES)
+
+
 @transaction.atomic
 def scale_by_hand(*, workload: Workload, to: int, reason: str, actor: audit.Actor) -> ScalingEvent:
     """Ask for a number of instances. It is done by a worker, within the bounds of the workload's policy if it has one.
@@ -124,9 +129,10 @@ def scale_by_hand(*, workload: Workload, to: int, reason: str, actor: audit.Acto
     if not 1 <= len(reason) <= MAX_REASON:
         raise Invalid(f"Say why, in 1 to {MAX_REASON} characters: it stands in the history.", field="reason")
     policy = ScalingPolicy.objects.filter(service=workload.service_id, environment=workload.environment).first()
-    least, most = (policy.min_instances, policy.max_instances) if policy else (1, MAX_INSTANCES)
+    least, most = bounds(policy)
     if not least <= to <= most:
-        raise Invalid(f"Give a number from {least} to {most}; the bounds are those of the scaling policy.", field="to")
+        whose = "the bounds are those of the scaling policy" if policy else "there is no scaling policy with bounds"
+        raise Invalid(f"Give a number from {least} to {most}; {whose}.", field="to")
     if not records.scales(workload):
         raise Conflict(
             f"Nothing that Pulsewatch reaches scales {workload}: its platform is {workload.get_platform_display()}. "

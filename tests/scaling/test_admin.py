@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.utils import quote
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -36,6 +37,13 @@ def operator(client):
 def viewer(client):
     client.force_login(UserFactory(group="viewer", username="vera"))
     return client
+
+
+@pytest.fixture
+def viewer_too():
+    other = Client()
+    other.force_login(UserFactory(group="viewer", username="vera"))
+    return other
 
 
 def page(name: str, row: ScalingPolicy | ScalingDecision | ScalingEvent) -> str:
@@ -194,6 +202,41 @@ def test_scaling_by_hand_asks_names_the_bounds_and_takes_the_lock(operator, poli
     assert operator.post(page("scale", policy), {"to": 4, "reason": "sale"}).status_code == 200
     assert ScalingEvent.objects.count() == 1
     inventory.free_lock(workload_id=workload.pk, holder=event.pk)
+
+
+def test_a_workload_without_a_policy_is_scaled_by_hand_too(operator, viewer_too, twin):
+    scaled = WorkloadFactory(service=ServiceFactory(slug="shop"), environment="development", platform="docker")
+    advised = WorkloadFactory(service=ServiceFactory(slug="mail"), environment="development")
+    minutes(scaled, 50, count=3)
+    address = reverse("admin:scaling_scalingpolicy_scale_workload", args=[scaled.pk])
+
+    listed = text_of(operator, reverse("admin:scaling_scalingpolicy_changelist"))
+    assert "shop/development" in listed
+    assert address in listed
+    assert "mail/development" not in listed
+    asked = text_of(operator, address)
+    for words in ("1 to 1,000, for it has no policy", "Docker", 'value="3"'):
+        assert words in asked
+    assert "The policy goes on" not in asked
+    refused = operator.post(address, {"to": 0, "reason": "sale"})
+    assert refused.context["form"].errors["to"]
+    reply = operator.post(address, {"to": 7, "reason": "sale"}, follow=True)
+    event = ScalingEvent.objects.get()
+    assert (event.instances_after, event.triggered_by_user, event.trigger_reason) == (7, "otto", "sale")
+    assert "under way" in reply.content.decode()
+    assert event.pk in text_of(operator, address)
+    assert "scales nothing" in text_of(
+        operator, reverse("admin:scaling_scalingpolicy_scale_workload", args=[advised.pk])
+    )
+    assert operator.get(reverse("admin:scaling_scalingpolicy_scale_workload", args=[10**6])).status_code == 404
+    # Where there is a policy its bounds hold, whatever the address.
+    policy_for(scaled_too := WorkloadFactory(environment="staging", platform="docker"), max_instances=4)
+    other = reverse("admin:scaling_scalingpolicy_scale_workload", args=[scaled_too.pk])
+    assert "1 to 4" in text_of(operator, other)
+    assert other not in text_of(operator, reverse("admin:scaling_scalingpolicy_changelist"))
+    assert viewer_too.get(address).status_code == 403
+    assert viewer_too.post(address, {"to": 2, "reason": "x"}).status_code == 403
+    assert address not in text_of(viewer_too, reverse("admin:scaling_scalingpolicy_changelist"))
 
 
 def test_a_workload_that_nothing_scales_is_advised(operator):
