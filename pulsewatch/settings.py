@@ -196,6 +196,8 @@ BACKUP_STORAGE_OPTIONS = {
 }
 
 # --- Alerts -----------------------------------------------------------------------------------------------------------
+# Whether routes may lead to the machine that the workers run on, such as to a mail server there.
+ALERT_ALLOW_LOOPBACK = env.boolean("ALERT_ALLOW_LOOPBACK", not DEPLOYED)
 # Called once a minute while all is well here, so that whoever listens there notices when it stops. A secret: whoever
 # knows it can make us look alive.
 DEADMAN_URL = env.url("DEADMAN_URL", schemes=("https", "http"), example="https://hc-ping.example.com/a-long-secret")

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action
 
 from apps.alerts import arrangements, services
+from apps.alerts.channels import MAX_URL
 from apps.alerts.choices import Severity
 from apps.alerts.display import delivery_status, filters, labels, preview, rhythm, route_state, scope
 from apps.alerts.forms import NoteForm, RouteForm, WindowForm
@@ -274,6 +275,7 @@ class RouteAdmin(WritingAdmin):
     """Where alerts are told. Saved and removed through the verbs, so that all of it is audited."""
 
     form = RouteForm
+    address: arrangements.Address | None = None  # the one that was posted, checked
     list_display = ("name", "state", "channel", "takes", "reminder_minutes", "last_sent_at")
     search_fields = ("name",)
     readonly_fields = ("channel", "state", "last_error", "last_sent_at", "messages")
@@ -301,8 +303,15 @@ class RouteAdmin(WritingAdmin):
         page = self.admin_site.admin_view(self.test)
         return [path("<int:key>/test/", page, name="alerts_route_test"), *super().get_urls()]
 
+    def prepare(self, request: HttpRequest) -> None:
+        """Have the address checked, which takes a process of its own and up to 25 seconds."""
+        url = request.POST.get("url", "").strip()
+        may = self.has_add_permission(request) or self.has_change_permission(request)
+        if may and 0 < len(url) <= MAX_URL:  # a longer one the form refuses
+            self.address = arrangements.check_address(url)
+
     def save_model(self, request: HttpRequest, obj: Route, form: ModelForm, change: bool) -> None:
-        arrangements.save_route(route=obj, actor=Actor.person(request.user), url=form.cleaned_data.get("url") or "")
+        arrangements.save_route(route=obj, actor=Actor.person(request.user), address=self.address)
 
     def delete_model(self, request: HttpRequest, obj: Route) -> None:
         arrangements.remove_route(route=obj, actor=Actor.person(request.user))

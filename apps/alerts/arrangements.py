@@ -1,5 +1,6 @@
 """What a person or a client may ask of routes and maintenance windows. Every verb validates, writes, audits, wakes."""
 
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,16 +22,31 @@ Row = TypeVar("Row", Route, MaintenanceWindow)
 FARTHEST = timedelta(days=3653)  # of a window's first day; calendars end in the year 9999
 
 
-def save_route(*, route: Route, actor: audit.Actor, url: str = "") -> Route:
-    """Add or change a route. `url`, its Apprise address, replaces the one that is kept; a new route needs one.
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An Apprise address that has been checked, and what it belongs to."""
 
-    Raises Invalid with the first wrong field; then nothing has changed, and the text shows nothing of the address.
+    url: str = field(repr=False)  # a secret
+    channel: str
+
+
+def check_address(url: str) -> Address:
+    """Check an Apprise address for `save_route`. Takes a second, at most 25: call it outside of transactions.
+
+    Raises Invalid; the text shows nothing of the address.
+    """
+    return Address(url.strip(), channels.check(url.strip()))
+
+
+def save_route(*, route: Route, actor: audit.Actor, address: Address | None = None) -> Route:
+    """Add or change a route. `address` replaces the one that is kept; a new route needs one.
+
+    Raises Invalid with the first wrong field; then nothing has changed.
     """
     adding = route._state.adding
     _clean(route)
-    if adding and not url.strip():
+    if adding and address is None:
         raise Invalid("A route needs an Apprise address: where its messages go.", field="url")
-    channel = channels.check(url.strip()) if url else ""  # outside the transaction: it takes a second
     vault.keyring()  # without a keyset nothing can be sealed: say so before anything is written
     with transaction.atomic():
         before = {} if adding else _state(Route.objects.select_for_update().get(pk=route.pk))
@@ -38,8 +54,8 @@ def save_route(*, route: Route, actor: audit.Actor, url: str = "") -> Route:
             route.save(force_insert=True)
         else:
             route.save(update_fields=[field.name for field in route._meta.concrete_fields if _is_saved(field)])
-        if url:
-            _keep_address(route, url.strip(), channel, actor)
+        if address is not None:
+            _keep_address(route, address, actor)
         _audit(route, "alert_route", before, actor)
         if not route.enabled:
             _drop(route)
@@ -124,9 +140,10 @@ def _tell_again() -> None:
     outbox.gather()
 
 
-def _keep_address(route: Route, url: str, channel: str, actor: audit.Actor) -> None:
+def _keep_address(route: Route, address: Address, actor: audit.Actor) -> None:
     now = timezone.now()
-    route.url_sealed, route.channel = vault.seal(url, purpose=runner.url_purpose(route)), channel
+    route.url_sealed = vault.seal(address.url, purpose=runner.url_purpose(route))
+    route.channel = address.channel
     route.failing_since, route.last_error = None, ""
     route.save(update_fields=["url_sealed", "channel", "failing_since", "last_error"])
     Delivery.objects.filter(route=route, status=DeliveryStatus.QUEUED).update(next_attempt_at=now)
@@ -135,7 +152,7 @@ def _keep_address(route: Route, url: str, channel: str, actor: audit.Actor) -> N
         actor=actor,
         action="alert_route.address_set",
         subject=_subject(route, "alert_route"),
-        after={"channel": channel},
+        after={"channel": address.channel},
     )
 
 

@@ -57,17 +57,28 @@ class WritingAdmin(ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """The page to add or change a row. A write that fails is rolled back, and the form shows why."""
+        mine = copy(self)  # this object serves all requests at once
         try:
-            response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+            if request.method == "POST":
+                mine.prepare(request)
+            response: HttpResponse = super(WritingAdmin, mine).changeform_view(
+                request, object_id, form_url, extra_context
+            )
             return response
         except (Invalid, Conflict) as error:
-            fault = error
+            mine.fault = error
         except IntegrityError:
-            fault = Conflict("Somebody else changed the same things at this moment; look what is there and save again.")
-        again = copy(self)  # this object serves all requests at once
-        again.fault = fault
-        page: HttpResponse = super(WritingAdmin, again).changeform_view(request, object_id, form_url, extra_context)
+            mine.fault = Conflict(
+                "Somebody else changed the same things at this moment; look what is there and save again."
+            )
+        page: HttpResponse = super(WritingAdmin, mine).changeform_view(request, object_id, form_url, extra_context)
         return page
+
+    def prepare(self, request: HttpRequest) -> None:
+        """What takes its time, before Django opens the transaction in which it validates and saves what was posted.
+
+        What comes of it may be kept on this object: it is for one request. Raises Invalid.
+        """
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any

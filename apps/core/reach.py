@@ -30,15 +30,15 @@ class Forbidden(OSError):
 
 
 @lru_cache(maxsize=4096)
-def address_fault(address: str, *, allow_loopback: bool) -> str:
-    """Why an IP address may not be reached, in half a sentence, or an empty text."""
+def address_fault(address: str, *, allow_loopback: bool, setting: str = "PROBE_ALLOW_LOOPBACK") -> str:
+    """Why an IP address may not be reached, in half a sentence, or an empty text. `setting` allows the loopback."""
     try:
         number = ip_address(address.partition("%")[0])  # without the interface of a link-local address
     except ValueError:
         return "is no IP address"
     for form in (number, *_carried(number)):
         if not allow_loopback and (form.is_loopback or form.is_unspecified):
-            return "is an address of Pulsewatch's own machine, which only PROBE_ALLOW_LOOPBACK=true lets it ask"
+            return f"is an address of Pulsewatch's own machine, which only {setting}=true lets it ask"
         if form.is_link_local or form in _METADATA or form in _AMAZON:
             return "is a link-local or metadata address, which is never asked"
         if form.is_multicast or (form.version == 4 and form.is_reserved):

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.alerts import runner
+from apps.alerts import channels, runner
 from apps.alerts.models import Alert, Delivery, MaintenanceWindow, Notice, Route
 from apps.alerts.services import settle
 from apps.console import roles
@@ -147,6 +147,33 @@ def test_the_address_of_a_route_is_written_and_never_read(operator, hook):
     assert "t0psecret" not in shown
     assert "t0psecret" not in str(list(AuditEntry.objects.values()))
     assert set(AuditEntry.objects.values_list("action", flat=True)) >= {"alert_route.create", "alert_route.address_set"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_address_is_checked_before_the_transaction_that_saves_it(operator, hook, monkeypatch):
+    check, within = channels.check, []
+
+    def checking(url):
+        within.append(connection.in_atomic_block)
+        return check(url)
+
+    monkeypatch.setattr(channels, "check", checking)
+    operator.post(page("route_add"), form(url=f" json://127.0.0.1:{hook.port}/t0psecret "))
+    route = Route.objects.get()
+    operator.post(page("route_change", route), form(url="slack://t0psecret"))
+    assert within == [False, False]
+    refused = operator.post(page("route_change", route), form(url="slack://t0psecret", name="night")).content.decode()
+    assert "needs more than it says" in refused
+    route.refresh_from_db()
+    assert (route.name, route.channel) == ("ops", "JSON")
+    operator.post(page("route_change", route), form(name="night"))
+    assert len(within) == 3, "an empty address stays as it is"
+
+
+def test_who_may_not_change_routes_has_no_address_checked(viewer, make_route, monkeypatch):
+    monkeypatch.setattr(channels, "check", lambda _: pytest.fail("it was checked"))
+    assert viewer.post(page("route_add"), form(url="json://127.0.0.1/x")).status_code == 403
+    assert viewer.post(page("route_change", make_route()), form(url="json://127.0.0.1/x")).status_code == 403
 
 
 def test_a_test_message_and_a_broken_route_are_shown(operator, make_route, hook):

@@ -216,13 +216,47 @@ def test_an_address_is_checked_and_never_shown():
 )
 def test_no_message_goes_to_a_metadata_address(url):
     with pytest.raises(Transient, match="link-local or metadata address, which is never asked"):
-        channels.send(url, title="t", body="b", severity="info")
+        channels.send(url, title="t", body="b", severity="info", allow_loopback=True)
+
+
+@pytest.mark.parametrize("scheme", ["json", "mailto", "rsyslog"])
+def test_whoever_may_keep_routes_reaches_our_own_machine_only_where_a_setting_allows_it(hook, scheme):
+    url = {
+        "json": f"json://localhost:{hook.port}/t0psecret",
+        "mailto": f"mailto://a:b@localhost:{hook.port}?to=c@d.example",
+        "rsyslog": f"rsyslog://localhost:{hook.port}",  # sends without a connection
+    }[scheme]
+    with pytest.raises(Transient, match="only ALERT_ALLOW_LOOPBACK=true"):
+        channels.send(url, title="t", body="b", severity="info", allow_loopback=False)
+    assert not hook.requests
+
+
+@pytest.mark.django_db
+def test_the_setting_is_asked_when_a_message_is_sent(make_route, hook, settings):
+    settings.ALERT_ALLOW_LOOPBACK = False
+    route = make_route()
+    opened(17)
+    runner.gather(at(5))
+    assert runner.deliver(route.pk, clock=lambda: at(6)) == 0
+    assert "ALERT_ALLOW_LOOPBACK" in Delivery.objects.get().error
+    settings.ALERT_ALLOW_LOOPBACK = True
+    assert runner.deliver(route.pk, clock=lambda: at(60)) == 1
+
+
+def test_a_proxy_of_this_machine_is_reached_and_judges_the_rest(hook, monkeypatch):
+    """What is behind it we do not see: only the proxy's own address is known here."""
+    monkeypatch.setenv("http_proxy", hook.url)
+    monkeypatch.setenv("no_proxy", "")
+    channels.send("json://hooks.example/t0psecret", title="t", body="b", severity="info", allow_loopback=False)
+    assert [request.path for request in hook.requests] == ["http://hooks.example/t0psecret"]
 
 
 def test_an_answer_without_end_costs_neither_memory_nor_time(hook):
     hook.starts_over(Trouble.ENDLESS)
     with pytest.raises(Transient, match="without an answer"):
-        channels.send(f"json://127.0.0.1:{hook.port}/t0psecret", title="t", body="b", severity="info")
+        channels.send(
+            f"json://127.0.0.1:{hook.port}/t0psecret", title="t", body="b", severity="info", allow_loopback=True
+        )
 
 
 def test_sending_ends_by_its_own_alarm(hook, monkeypatch):

@@ -152,11 +152,12 @@ def test_a_frozen_database_is_no_targets_fault_and_its_checks_are_stored_later(p
 
 
 _TELL = """
-from apps.alerts.arrangements import save_route
+from apps.alerts.arrangements import check_address, save_route
 from apps.alerts.models import Route
 from apps.core.audit import Actor
 from apps.inventory.models import Endpoint, Workload
-save_route(route=Route(name="hook"), url="json://127.0.0.1:{hook}/told", actor=Actor.automation("test"))
+address = check_address("json://127.0.0.1:{hook}/told")
+save_route(route=Route(name="hook"), address=address, actor=Actor.automation("test"))
 workload = Workload.objects.create(service_id={service}, environment="production", base_url="http://127.0.0.1:{port}")
 Endpoint.objects.create(workload=workload, name="till", endpoint_path="/ready", interval_seconds=10, slow_ms=60_000)
 """

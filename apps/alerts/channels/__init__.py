@@ -61,16 +61,23 @@ def check(url: str) -> str:
     )
 
 
-def send(url: str, *, title: str, body: str, severity: str) -> None:
-    """Send one message. `severity`: critical, warning, info, or ok for good news. Raises Transient with the reason."""
-    answer = _ask({"do": "send", "url": url, "title": title, "body": body, "severity": severity}, SECONDS)
+def send(url: str, *, title: str, body: str, severity: str, allow_loopback: bool) -> None:
+    """Send one message. `severity`: critical, warning, info, or ok for good news. Raises Transient with the reason.
+
+    `allow_loopback`: also to this machine. Link-local and metadata addresses are never reached.
+    """
+    message = {"title": title, "body": body, "severity": severity, "allow_loopback": allow_loopback}
+    answer = _ask({"do": "send", "url": url, **message}, SECONDS)
     if not answer.get("ok"):
         raise Transient(_without(url, str(answer.get("said") or "The message was not accepted, without a reason.")))
 
 
 def ping(url: str) -> None:
-    """`GET` a web address; any answer below 400 will do. Raises Transient with the reason."""
-    answer = _ask({"do": "ping", "url": url}, PING_SECONDS)
+    """`GET` a web address; any answer below 400 will do. Raises Transient with the reason.
+
+    It may be on this machine: it comes from the settings, whose author has the machine anyway.
+    """
+    answer = _ask({"do": "ping", "url": url, "allow_loopback": True}, PING_SECONDS)
     if not answer.get("ok"):
         raise Transient(_without(url, str(answer.get("said") or "It did not answer.")))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MEMORY = 2**30  # bytes of address space: an answer without end must not take the machine's
+CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")  # as Python's audit hooks call it
 KINDS = {"critical": "failure", "warning": "warning", "info": "info", "ok": "success"}
 
 
@@ -34,20 +35,26 @@ class Last(logging.Handler):
 refused: list[str] = []  # why an address was not reached
 
 
-def guard() -> None:
-    """Refuse link-local and metadata addresses to whatever connects, by whichever library.
+def guard(*, allow_loopback: bool) -> None:
+    """Refuse link-local and metadata addresses to whatever connects, by whichever library, and this machine's own.
 
-    This machine may be reached: many have their mail server on it.
+    A proxy is reached wherever it is, for whoever runs Pulsewatch has set it. What is behind it, it judges itself.
     """
     sys.path.append(str(Path(__file__).parents[3]))
-    from apps.core.reach import Forbidden, address_fault
+    from apps.core.reach import Forbidden, address_fault, places_of
+
+    proxies = urllib.request.getproxies()
+    always = {place for kind, url in proxies.items() if kind != "no" for place in places_of(url)}
 
     def judge(event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        if event not in CONNECTS or not isinstance(arguments[1], tuple):
             return
         # A library mostly connects to the address it has found; some leave a name to the socket.
-        for *_, place in socket.getaddrinfo(arguments[1][0], None, type=socket.SOCK_STREAM):
-            if fault := address_fault(str(place[0]), allow_loopback=True):
+        host, port, *_ = arguments[1]
+        for *_, place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            if (place[0], port) in always:
+                continue
+            if fault := address_fault(str(place[0]), allow_loopback=allow_loopback, setting="ALERT_ALLOW_LOOPBACK"):
                 refused.append(f"It leads to an address that {fault}.")
                 raise Forbidden(fault)
 
@@ -76,12 +83,15 @@ def apprise_answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"ok": True, "channel": str(channel.service_name or channel.schema())}
     if "overflow=" not in url:
         channel.overflow_mode = apprise.OverflowMode.TRUNCATE  # a service with short messages gets the beginning
-    sent = channel.notify(
-        title=question["title"],
-        body=question["body"],
-        notify_type=KINDS[question["severity"]],
-        body_format=apprise.NotifyFormat.TEXT,
-    )
+    try:
+        sent = channel.notify(
+            title=question["title"],
+            body=question["body"],
+            notify_type=KINDS[question["severity"]],
+            body_format=apprise.NotifyFormat.TEXT,
+        )
+    except OSError as error:  # some services let it pass
+        sent, last.said = False, _unreached(error)
     return {"ok": True} if sent else {"ok": False, "said": refused[-1] if refused else last.said}
 
 
@@ -94,12 +104,12 @@ def call(question: dict[str, Any]) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         return {"ok": False, "said": f"It answered {error.code}."}
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return {
-            "ok": False,
-            "said": f"It cannot be reached ({getattr(reason, 'strerror', None) or type(reason).__name__}).",
-        }
+        return {"ok": False, "said": _unreached(getattr(error, "reason", error))}
     return {"ok": True}
+
+
+def _unreached(reason: object) -> str:
+    return f"It cannot be reached ({getattr(reason, 'strerror', None) or type(reason).__name__})."
 
 
 def main() -> None:
@@ -109,7 +119,7 @@ def main() -> None:
     signal.alarm(question["seconds"])
     # Whatever libraries print goes to standard error: standard output is the answer's.
     out = os.fdopen(os.dup(1), "w")
-    guard()
+    guard(allow_loopback=question.get("allow_loopback", False))
     os.dup2(2, 1)
     answer = call(question) if question["do"] == "ping" else apprise_answer(question)
     json.dump(answer, out)

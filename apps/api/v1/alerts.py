@@ -210,4 +210,5 @@ def _save(request: ApiRequest, row: Route, body: RouteFacts) -> Route:
             raise Invalid("Leave it out rather than null: then it stays as it is.", field=name)
         if name != "url":
             setattr(row, name, value)
-    return arrangements.save_route(route=row, actor=actor(request), url=url)
+    address = arrangements.check_address(url) if url else None
+    return arrangements.save_route(route=row, actor=actor(request), address=address)
