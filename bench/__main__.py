@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all when none is named")
     parser.add_argument("--size", type=float, default=1, help="gigabytes of SQL to back up (default: 1)")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"of each backup and restore (default: {RUNS})")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"of the table of samples (default: {ROWS:,})")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"of samples, and of checks (default: {ROWS:,})")
     chosen = parser.parse_args()
     groups = chosen.groups or GROUPS
     if unknown := set(groups) - set(GROUPS):

@@ -1,16 +1,17 @@
-"""A day of samples summed up while sampling goes on; then a table of ten million: its newest page, its oldest hour."""
+"""A day of samples summed up while sampling goes on; then tables of ten million: newest pages, charts, an hour gone."""
 
 import itertools
 import json
-import statistics
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from bench.measure import Report
+from bench import endpoint_checks, overview, retention, tables
+from bench.measure import Cost, Report
 
 INSTANCES = 1_000
 HOUR = 60 * INSTANCES  # rows
@@ -18,7 +19,6 @@ DAY = 24 * HOUR
 ROWS = 10_000_000
 HOURS_OF_HISTORY = 90 * 24
 BUFFER_POOL = 1 << 30  # bytes: holds the newest day, as a server with such a table should
-CALLS = 20  # of what takes milliseconds
 ALONE = 8  # seconds
 
 # Every 97th instance is dead, every seventh answer slow.
@@ -60,23 +60,30 @@ def run(report: Report, *, rows: int = ROWS) -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    _execute(f"SET GLOBAL innodb_buffer_pool_size = {BUFFER_POOL}")
+    tables.prepare(BUFFER_POOL)
     # The end of the newest hour that is over for certain; the sampler writes from there on.
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     hours = max(1, min(rows, DAY) // HOUR)
-    older, more = end - timedelta(hours=hours), max(2, rows // HOUR - hours)
+    older, more = end - timedelta(hours=hours), max(retention.HOURS, rows // HOUR - hours)
     started = time.perf_counter()
     workload = _register()
-    _fill(SAMPLES, 60 * more, older)
-    _execute(SEALS.format(rows=HOUR, first=1, last=more), older)
-    _fill(HISTORY, HOURS_OF_HISTORY - hours - 48, older)  # none of them old enough to be deleted
-    _fill(MINUTES, 60 * hours, workload, end)
-    _fill(SAMPLES, 60 * hours, end)
-    _settle()
-    report.note(f"{(more + hours) * HOUR:,} raw rows, made in {time.perf_counter() - started:.0f} s")
+    with tables.filling():
+        _fill(SAMPLES, 60 * more, older)
+        tables.execute(SEALS.format(rows=HOUR, first=1, last=more), older)
+        _fill(HISTORY, HOURS_OF_HISTORY - hours - 48, older)  # none of them old enough to be deleted
+        _fill(MINUTES, 60 * hours, workload, end)
+        _fill(SAMPLES, 60 * hours, end)
+    tables.settle("health_checks", "health_hourly")
+    report.note(f"{(more + hours) * HOUR:,} samples of instances, made in {time.perf_counter() - started:.0f} s")
+    row, index = tables.bytes_per_row("health_checks", (more + hours) * HOUR)
+    report.figure(f"a stored sample, {index:.0f} of it in indexes", row + index, "bytes")
     _day(report, end, hours)
-    _settle()
+    tables.settle("health_checks", "health_hourly")
+    overview.run(report, workload, end)
     _large(report, end, older - timedelta(hours=more))
+    for statement in ("DELETE FROM health_rolled_hours", "TRUNCATE health_checks", "TRUNCATE endpoint_checks"):
+        tables.execute(statement)
+    endpoint_checks.run(report, workload, end, rows=rows)
 
 
 def _day(report: Report, end: datetime, hours: int) -> None:
@@ -86,15 +93,17 @@ def _day(report: Report, end: datetime, hours: int) -> None:
     from apps.health.rollups import roll_up
 
     minute = end - timedelta(minutes=30)
-    report.figure(f"utilisation of a minute, {INSTANCES:,} instances", _ms(lambda: utilisation.write(minute)), "ms")
+    taken = tables.milliseconds(lambda: utilisation.write(minute))
+    report.figure(f"utilisation of a minute, {INSTANCES:,} instances", taken, "ms")
     with _sampler() as alone:
         time.sleep(ALONE)
     with _sampler() as beside:
-        started = time.perf_counter()
+        own, started = time.process_time(), time.perf_counter()
         done = roll_up(SOURCES[0], end + timedelta(minutes=5))
-        seconds = time.perf_counter() - started
+        seconds, own = time.perf_counter() - started, time.process_time() - own
     assert done == hours
-    report.figure(f"{hours * HOUR:,} raw rows summed up while sampling goes on", seconds, "s")
+    report.note(f"load of the machine: {os.getloadavg()[0]:.1f}")
+    report.cost(f"{hours * HOUR:,} samples summed up while sampling goes on (CPU: the worker's)", Cost(seconds, own))
     report.ratio("seconds for 1,440,000 of them", seconds * DAY / (hours * HOUR), at_most=15)
     for title, found in (("alone", alone), ("beside it", beside)):
         report.figure(f"storing 1,000 samples, {title}, p95 of {len(found)}", 1000 * _p95(found), "ms")
@@ -106,27 +115,22 @@ def _large(report: Report, end: datetime, oldest: datetime) -> None:
     from django.contrib import admin
     from django.test import RequestFactory
 
-    from apps.health import retention, series
+    from apps.health import series
     from apps.health.choices import SubjectKind
     from apps.health.models import HealthCheck
 
     model_admin = admin.site.get_model_admin(HealthCheck)
     page = model_admin.get_queryset(RequestFactory().get("/")).order_by("-timestamp", "-id")
     size = model_admin.list_per_page
-    report.ratio(f"milliseconds for the newest {size} rows", _ms(lambda: list(page[:size])), at_most=20)
-    one = page.filter(instance="bench-500")
-    report.ratio(f"milliseconds for the newest {size} of one instance", _ms(lambda: list(one[:size])), at_most=20)
+    report.ratio(f"milliseconds for the newest {size} rows", tables.milliseconds(lambda: list(page[:size])), at_most=20)
     names = (f"bench-{number}" for number in itertools.count(1))
-    # Another instance each time: nobody's chart is in memory.
-    taken = _ms(lambda: series.last_90_days(SubjectKind.INSTANCE, next(names), end))
+    # Another instance each time: nobody's rows are in memory because they were asked for just now.
+    taken = tables.milliseconds(lambda: list(HealthCheck.objects.of(next(names))[:size]))
+    report.ratio(f"milliseconds for the newest {size} of one instance", taken, at_most=20)
+    taken = tables.milliseconds(lambda: series.last_90_days(SubjectKind.INSTANCE, next(names), end))
     report.ratio("milliseconds for a chart of 90 days", taken, at_most=20)
 
-    started = time.perf_counter()
-    # As if it were the time at which the oldest hour, and no other, has to go.
-    deleted = retention.delete_old(oldest + timedelta(hours=25))
-    seconds = time.perf_counter() - started
-    assert deleted == HOUR, deleted
-    report.ratio(f"seconds to delete the oldest hour, {deleted:,} rows", seconds, at_most=1)
+    retention.compare(report, table="health_checks", at="timestamp", oldest=oldest, rows=HOUR, at_most=1)
 
 
 def _register() -> int:
@@ -142,30 +146,7 @@ def _fill(statement: str, count: int, *values: object) -> None:
     """Run an INSERT for the numbers 1 to `count`, some thousands of rows at a time, the oldest first."""
     for last in range(count, 0, -60):
         first = max(1, last - 59)
-        _execute(statement.format(first=first, last=last, instances=INSTANCES), *values)
-
-
-def _settle() -> None:
-    """Wait until the server has written back what it still owes the disk: it would be measured with what comes next."""
-    from django.db import connection
-
-    _execute("ANALYZE TABLE health_checks, health_hourly")
-    _execute("SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0.001, GLOBAL innodb_max_dirty_pages_pct = 0")
-    deadline = time.monotonic() + 120
-    with connection.cursor() as cursor:
-        while time.monotonic() < deadline:
-            cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")
-            if int(cursor.fetchone()[1]) < 100:
-                break
-            time.sleep(0.5)
-    _execute("SET GLOBAL innodb_max_dirty_pages_pct = 90, GLOBAL innodb_max_dirty_pages_pct_lwm = 0")
-
-
-def _execute(statement: str, *values: object) -> None:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        tables.execute(statement.format(first=first, last=last, instances=INSTANCES), *values)
 
 
 @contextmanager
@@ -180,16 +161,6 @@ def _sampler() -> Iterator[list[float]]:
         yield taken
         process.stdin.close()
         taken += json.loads(process.stdout.read())
-
-
-def _ms(work: Callable[[], object]) -> float:
-    """The median of some calls, in ms."""
-    taken = []
-    for _ in range(CALLS):
-        started = time.perf_counter()
-        work()
-        taken.append(1000 * (time.perf_counter() - started))
-    return statistics.median(taken)
 
 
 def _p95(values: list[float]) -> float:
