@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from apps.core.audit import Actor
+from apps.core.display import span
 from apps.core.errors import Invalid, PulsewatchError
 from apps.inventory.models import DEFAULT_SERVICE, Workload
 from apps.scaling import backtest, services
@@ -34,7 +35,7 @@ class Command(BaseCommand):
         tried.add_argument("policy", help=WHICH)
         tried.add_argument(
             "--set",
-            dest="settings",
+            dest="pairs",  # not "settings": Django would take them for its own --settings
             action="append",
             default=[],
             metavar="NAME=VALUE",
@@ -78,14 +79,14 @@ class Command(BaseCommand):
             self.stdout.write(f"{one.boundary:%Y-%m-%d %H:%M} UTC  {change}{one.reason}{late}")
 
     def _backtest(self, given: argparse.Namespace) -> None:
-        policy = backtest.changed(_policy(given.policy), _settings(given.settings))
+        policy = backtest.changed(_policy(given.policy), _settings(given.pairs))
         found = backtest.backtest(policy=policy, days=given.days, now=timezone.now())
         if given.json:
             self.stdout.write(json.dumps(backtest.as_json(found), indent=2))
             return
-        days = (found.end - found.start).total_seconds() / 86_400
         self.stdout.write(
-            f"{policy} from {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC ({days:.1f} days)\n"
+            f"{policy} from {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC "
+            f"({span(found.end - found.start)})\n"
             f"{backtest.LOAD_MODEL}\n\n{'':<26}{'tried':>12}{'present':>12}"
         )
         for label, one, other in _compared(found):
@@ -107,7 +108,10 @@ class Command(BaseCommand):
             self.stdout.write(f"… and {more} more; --json has all of them")
 
     def _pause(self, given: argparse.Namespace) -> None:
-        until = timezone.now() + timedelta(hours=given.hours)
+        try:
+            until = timezone.now() + timedelta(hours=given.hours)
+        except (ValueError, OverflowError) as error:
+            raise Invalid("Give a number of hours that ends within the next 30 days.", field="hours") from error
         policy = services.pause(policy=_policy(given.policy), until=until, reason=given.reason, actor=_actor())
         self.stdout.write(f"{policy} changes nothing until {until:%Y-%m-%d %H:%M} UTC.")
 
