@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, connection, transaction
 
 from apps.core.reach import Place
+from apps.core.threads import LeftBehind
 from apps.health import recording, slices, standings, watched
 from apps.health.models import ProbeSlice
 from apps.health.probers.database import Looker
@@ -125,7 +126,7 @@ class Prober:
     async def run(self, shard: int, shards: int, minute: datetime) -> Report | None:
         """Check what is due in the slice, until its end. None when another worker has it."""
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(64, thread_name_prefix="resolve"))  # name servers may hang too
+        loop.set_default_executor(LeftBehind(64, "resolve"))  # name servers may hang too
         try:
             taken = await self._database(slices.claim, shard, shards, minute, self._clock.now())
             if taken is None:
@@ -246,7 +247,7 @@ class Prober:
             if isinstance(one.probe, EndpointTarget):
                 return await self._asker.ask(one.probe)
             if isinstance(one.probe, DatabaseTarget):
-                return await self._looker.look(one.probe)
+                return await self._looker.look(one.probe, suspect=self._standings.failing(one))
             text = one.fault
         except Exception:  # whatever one target provokes must not end the slice of all
             logger.exception("%s could not be checked", one.key, extra={"event": "probe_failed"})

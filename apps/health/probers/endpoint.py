@@ -1,7 +1,7 @@
 """Asks endpoints over HTTP, one new connection a check. Plain values in and out; never raises for a target.
 
 Redirects are followed here and not by aiohttp: at each hop the scheme is looked at again, the connector judges the
-address, and headers that were given for one host are sent to no other.
+address, and neither headers nor a body that were given for one host are sent to another.
 """
 
 import asyncio
@@ -151,10 +151,12 @@ class Asker:
             there = url.join(URL(place))
             if there.scheme not in ("http", "https") or not there.host:
                 raise _Refused("redirects to something that is no web address")
-            if there.origin() != url.origin():
-                headers = {}
             if status == 303 or (status in (301, 302) and method == "POST"):
                 method, body = ("HEAD" if method == "HEAD" else "GET"), None
+            if there.origin() != url.origin():
+                if body is not None:
+                    raise _Refused("redirects to another host and wants the request's body, which is not sent there")
+                headers = {}
             url = there
         raise _Refused(f"redirects more than {MAX_HOPS} times")
 

@@ -1,12 +1,18 @@
 """Looks at real servers: well, frozen, gone, and with the wrong password."""
 
 import asyncio
+import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from apps.health.probers import database
 from apps.health.probers.database import Looker, Target
 from apps.health.rules.checks import Look
 from apps.inventory.addresses import Address, parse_url
@@ -114,3 +120,75 @@ def test_no_database_is_looked_for_at_a_metadata_address(host):
 def test_a_host_that_has_no_address_is_an_error():
     (seen,) = look(parse_url("mysql://u:p@no-such-host.invalid/shop"))
     assert (seen.connection, seen.failure) == ("error", "its host name cannot be resolved")
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """Takes connections, as many as come, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known to hang", "for the first time"])
+def test_a_hundred_databases_that_hang_leave_a_healthy_one_its_turn(known):
+    with MariaDB() as mariadb, silent() as port:
+        well, hanging = parse_url(mariadb.url), parse_url(f"mysql://u:p@127.0.0.1:{port}/x?ssl_mode=DISABLED")
+
+        async def run() -> tuple[Look, list[Look]]:
+            looker = Looker()
+            hung = [
+                asyncio.create_task(looker.look(Target(replace(hanging, database=f"x{number}"), 1), suspect=known))
+                for number in range(100)
+            ]
+            await asyncio.sleep(0)
+            seen = await looker.look(Target(well))
+            others = await asyncio.gather(*hung)
+            looker.close()
+            return seen, others
+
+        seen, others = asyncio.run(run())
+    assert (seen.query, seen.ours) == ("success", False)
+    assert {(one.connection, one.ours) for one in others} == {("timeout", False)}
+
+
+def test_who_waits_for_a_thread_in_vain_is_unknown_and_not_failed(monkeypatch):
+    monkeypatch.setattr(database, "THREADS", 1)
+    monkeypatch.setattr(database, "PLACE_SECONDS", 0.1)
+    with silent() as port:
+        hanging = parse_url(f"mysql://u:p@127.0.0.1:{port}/x?ssl_mode=DISABLED")
+        seen = look(hanging, timeout=1, times=2)
+    assert [(one.ours, one.connection) for one in seen] == [(False, "timeout"), (True, None)]
+
+
+def test_a_pipe_instead_of_a_sqlite_file_is_refused_and_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (seen,) = look(Address("sqlite", "", 0, "", "", str(tmp_path / "pipe")), timeout=2)
+    assert (seen.connection, seen.failure) == ("error", "is no file")
+
+
+def test_a_file_that_hangs_costs_one_thread_and_not_one_a_minute(monkeypatch, tmp_path):
+    """As a network drive does whose server is gone: the look-up of the file itself comes back late or never."""
+    gone, calls = threading.Event(), []
+    real = Path.stat
+
+    def stat(path, **named):
+        if path.name == "gone.db":
+            calls.append(path)
+            gone.wait(30)
+        return real(path, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    path = tmp_path / "gone.db"
+    path.touch()
+    address = Address("sqlite", "", 0, "", "", str(path))
+    texts = [look(address, timeout=0.2)[0].failure for _ in range(3)]
+    assert texts == [
+        "did not answer within 0.2 s",
+        *["an earlier look at it still hangs, so no other one was begun"] * 2,
+    ]
+    assert len(calls) == 1
+    gone.set()
+    ends = time.monotonic() + 5
+    while time.monotonic() < ends and look(address)[0].query != "success":
+        pass
+    assert look(address)[0].query == "success"

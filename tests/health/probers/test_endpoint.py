@@ -86,6 +86,21 @@ def test_redirects_are_followed_and_headers_stay_with_their_host(server):
     assert "authorization" not in other.requests[0].headers
 
 
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_body_is_sent_on_to_no_other_host(server, status):
+    with receiver() as other:
+        server.starts_over(Reply(status, headers={"Location": other.url}))
+        answer = ask(server.url, method="POST", body=b"secret")
+        assert (answer.status, other.requests) == (None, [])
+        assert answer.failure == "redirects to another host and wants the request's body, which is not sent there"
+        server.starts_over(Reply(status, headers={"Location": "/here"}), Reply(200))
+        assert ask(server.url, method="POST", body=b"secret").status == 200  # at home it may
+        assert [seen.body for seen in server.requests] == [b"secret"] * 2
+        server.starts_over(Reply(303, headers={"Location": other.url}))
+        assert ask(server.url, method="POST", body=b"secret").status == 200
+        assert [(seen.method, seen.body) for seen in other.requests] == [("GET", b"")]
+
+
 def test_a_redirect_is_an_answer_where_it_is_not_to_be_followed(server):
     server.starts_over(Reply(302, headers={"Location": "/next"}))
     assert ask(server.url, follow=False).status == 302
