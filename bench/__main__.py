@@ -12,6 +12,7 @@ from bench.measure import RUNS, Report
 from bench.rollups import ROWS
 from tests.servers import MariaDB, Redis
 
+DEPLOYMENTS = 1_000_000
 GROUPS = ("probes", "requests", "checks", "builds", "api", "rollups", "scaling", "backups")
 
 
@@ -21,6 +22,9 @@ def main() -> int:
     parser.add_argument("--size", type=float, default=1, help="gigabytes of SQL to back up (default: 1)")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"of each backup and restore (default: {RUNS})")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"of samples, and of checks (default: {ROWS:,})")
+    parser.add_argument(
+        "--deployments", type=int, default=DEPLOYMENTS, help=f"of the table of deployments (default: {DEPLOYMENTS:,})"
+    )
     chosen = parser.parse_args()
     groups = chosen.groups or GROUPS
     if unknown := set(groups) - set(GROUPS):
@@ -28,7 +32,7 @@ def main() -> int:
     report = Report()
     web = [name for name in ("probes", "requests", "checks", "builds", "api", "rollups", "scaling") if name in groups]
     if web:
-        _web(report, web, rows=chosen.rows)
+        _web(report, web, rows=chosen.rows, history=chosen.deployments)
     if "backups" in groups:
         from bench import backups
 
@@ -36,7 +40,7 @@ def main() -> int:
     return 1 if report.failed else 0
 
 
-def _web(report: Report, groups: list[str], *, rows: int) -> None:
+def _web(report: Report, groups: list[str], *, rows: int, history: int) -> None:
     """What needs a whole console."""
     with MariaDB("--innodb-buffer-pool-size=1G") as database, Redis() as broker:  # a million rows fit in
         os.environ |= {
@@ -58,7 +62,7 @@ def _web(report: Report, groups: list[str], *, rows: int) -> None:
         if "checks" in groups:
             checks.run(report)
         if "api" in groups:
-            api.run(report)
+            api.run(report, history=history)
         if "builds" in groups:
             builds.run(report)
         if "rollups" in groups:

@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -20,16 +21,17 @@ CLIENTS = 2  # as many as the server has processes
 INSTANCES = 50
 
 
-def run(report: Report) -> None:
-    """Needs DATABASE_URL and REDIS_URL."""
+def run(report: Report, *, history: int) -> None:
+    """Needs DATABASE_URL and REDIS_URL. `history`: deployments whose pages are asked for."""
     subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True)
     command = [sys.executable, "manage.py", "token", "create", "bench", "--scope", SCOPES]
     made = subprocess.run(command, check=True, capture_output=True, text=True)
     token = made.stdout.split()[-1]
     deployments.creations(report, token)
-    with served(WEB_CONCURRENCY=str(CLIENTS)) as web:
+    # Without the limit of a token: the deployments before have used it up for this minute.
+    with served(WEB_CONCURRENCY=str(CLIENTS), API_RATE_LIMIT="0") as web:
         _pushes(report, web, token)
-    deployments.pages(report, token)
+    deployments.pages(report, token, deployments=history)
 
 
 def _pushes(report: Report, web: Served, token: str) -> None:
@@ -39,13 +41,10 @@ def _pushes(report: Report, web: Served, token: str) -> None:
     def push() -> float:
         # Written before the clock runs: what the senders do costs other machines.
         bodies = [_samples(beginning + next(numbers) * timedelta(seconds=BATCH // INSTANCES)) for _ in range(CLIENTS)]
-        threads = [threading.Thread(target=_post, args=(web, token, "/health-checks", body)) for body in bodies]
-        started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return CLIENTS * BATCH / (time.perf_counter() - started)
+        with ThreadPoolExecutor(CLIENTS) as senders:
+            started = time.perf_counter()
+            list(senders.map(partial(_post, web, token, "/health-checks"), bodies))  # raises what one of them met
+            return CLIENTS * BATCH / (time.perf_counter() - started)
 
     speed = interleaved({"push": push})["push"]
     report.ratio("samples pushed in bulk, per second, all fields given", speed, at_least=5000)

@@ -8,7 +8,6 @@ from apps.core import ids
 from apps.core.choices import Environment
 from apps.inventory.models import Service, Workload
 
-ROWS = 1_000_000
 EVERY = timedelta(seconds=94)  # which makes three years of them
 SERVICES = 400
 PREFIX = "history-"  # of their slugs
@@ -23,7 +22,7 @@ INSERT INTO deployments (
     id, service_id, environment, workload_id, kind, version, status, triggered_by, started_at, completed_at,
     duration_seconds, open_until, github_run_id, commit_sha, commit_message, migration_applied, health_check_passed,
     rollback_reason, error_message, instances_deployed, deployment_platform, domain, undoes_id, override_reason,
-    observed, conflict, archived, created_at, updated_at
+    observed, conflict, timed_out, archived, created_at, updated_at
 )
 SELECT
     DATE_FORMAT(at, 'deploy_%%Y%%m%%d_%%H%%i%%s'), %(service)s + service, ELT(1 + place, {environments}),
@@ -33,7 +32,7 @@ SELECT
     at, IF(status = 'in_progress', NULL, at + INTERVAL 4 MINUTE), 240, at + INTERVAL 1 HOUR, seq,
     SHA1(seq), 'Mend what was broken', 0, status = 'completed',
     IF(status = 'rolled_back', 'slow', NULL), IF(status = 'failed', 'It did not answer.', NULL), 2, 'webhook', '',
-    IF(status = 'rolled_back', %(undone)s, NULL), '', 0, '', at < UTC_TIMESTAMP() - INTERVAL 90 DAY, at, at
+    IF(status = 'rolled_back', %(undone)s, NULL), '', 0, '', 0, at < UTC_TIMESTAMP() - INTERVAL 90 DAY, at, at
 FROM (
     SELECT
         seq, %(start)s + INTERVAL seq * %(every)s SECOND AS at,
@@ -47,7 +46,7 @@ FROM (
 """
 
 
-def fill(now: datetime, *, rows: int = ROWS) -> None:
+def fill(now: datetime, *, rows: int) -> None:
     """Write them, by statements of MariaDB's own: a sequence and a hash take the place of chance."""
     Service.objects.bulk_create(
         Service(slug=f"{PREFIX}{number}", name=f"History {number}") for number in range(SERVICES)
@@ -64,7 +63,7 @@ def fill(now: datetime, *, rows: int = ROWS) -> None:
         "service": services[0].pk,
         "services": SERVICES,
         "workload": workloads[0],
-        "closed": rows - OPEN,
+        "closed": max(rows - OPEN, 0),
         "undone": ids.timestamped("deploy", start + EVERY),
     }
     with connection.cursor() as cursor:
@@ -76,4 +75,3 @@ def fill(now: datetime, *, rows: int = ROWS) -> None:
                 last=min(first + PORTION - 1, rows),
             )
             cursor.execute(statement, given)
-        cursor.execute("ANALYZE TABLE deployments")
