@@ -87,7 +87,7 @@ if _database_url.startswith("mysql"):
     _read_timeout = env.integer("DATABASE_TIMEOUT", 0, minimum=0, maximum=3600)
     _timeouts = {"read_timeout": _read_timeout, "write_timeout": _read_timeout} if _read_timeout else {}
     _database |= {
-        "ENGINE": "django_prometheus.db.backends.mysql",
+        "ENGINE": "pulsewatch.mysql",
         "OPTIONS": {
             "charset": "utf8mb4",
             "init_command": "SET sql_mode='STRICT_TRANS_TABLES'",

@@ -6,12 +6,14 @@ report, which are never objects, come as the driver takes them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Any, TypeVar
 
-from django.db import connection
-from django.db.models import AutoField, Field, Model
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import AutoField, BooleanField, CharField, Field, ForeignKey, IntegerField, Model, TextField
 from django.db.models.constants import OnConflict
 
 Item = TypeVar("Item")
@@ -24,20 +26,50 @@ def insert(objects: Iterable[Model]) -> None:
     rows = list(objects)
     if not rows:
         return
+    link = connections[DEFAULT_DB_ALIAS]  # itself: its stand-in `connection` looks it up for each thing it is asked
     model = type(rows[0])
-    fields = _fields(model)
-    values = [[field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields] for row in rows]
-    Inserter(model, [field.name for field in fields]).insert(values)
+    columns = _columns(model)
+    values = [[column.of(row, link) for column in columns] for row in rows]
+    Inserter(model, [column.field.name for column in columns]).insert(values)
     for row in rows:
-        row._state.adding, row._state.db = False, connection.alias
+        row._state.adding, row._state.db = False, link.alias
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What a new row is given in one place."""
+
+    field: "Field[Any, Any]"
+    attname: str
+    plain: frozenset[type]  # what the driver takes as it is
+    stamped: bool  # with the time of the change
+
+    def of(self, row: Model, link: BaseDatabaseWrapper) -> Any:
+        value = self.field.pre_save(row, True) if self.stamped else getattr(row, self.attname)
+        return value if type(value) in self.plain else self.field.get_db_prep_save(value, link)
+
+
+_STAMPS = ("auto_now", "auto_now_add")
 
 
 @cache
-def _fields(model: type[Model]) -> tuple["Field[Any, Any]", ...]:
+def _columns(model: type[Model]) -> tuple[_Column, ...]:
     """The columns a new row is given; the others are the database's own."""
     return tuple(
-        field for field in model._meta.concrete_fields if not (field.generated or isinstance(field, AutoField))
+        _Column(field, field.attname, _plain(field), any(getattr(field, kind, False) for kind in _STAMPS))
+        for field in model._meta.concrete_fields
+        if not (field.generated or isinstance(field, AutoField))
     )
+
+
+def _plain(field: "Field[Any, Any]") -> frozenset[type]:
+    """Exactly these types: what only looks like one of them, such as a choice's name, goes the long way."""
+    while isinstance(field, ForeignKey):
+        field = field.target_field
+    for kind, taken in ((CharField, str), (TextField, str), (IntegerField, int), (BooleanField, bool)):
+        if isinstance(field, kind):
+            return frozenset({taken, type(None)})
+    return frozenset()
 
 
 class Inserter:
@@ -68,7 +100,7 @@ class Inserter:
     def _write(self, rows: Sequence[Sequence[Any]], statement: str, end: str) -> int:
         written = 0
         for part in sliced(rows):
-            with connection.cursor() as cursor:
+            with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
                 values = ", ".join([self._row] * len(part))
                 cursor.execute(f"{statement} {self._target} VALUES {values}{end}", list(chain.from_iterable(part)))
                 written += cursor.rowcount

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from django.db import connection
+
 from apps.backups.models import BackupJob
 from apps.builds.models import Build
 from apps.core import inserts
@@ -73,24 +75,22 @@ def insert(row: Deployment, standings: Sequence[Standing], *, by: Mapping[str, s
            override_reason: str) -> None:  # fmt: skip
     """Keep the first findings of a new deployment, in one statement; what blocked was overridden."""
     also = demanded(row.workload)
+    moment = connection.ops.adapt_datetimefield_value(at)
     rows = []
     for standing in standings:
         item = checklist.ITEMS[standing.key]
         blocked = bool(override_reason and checklist.blockers([standing], phase=item.phase, also=also))
         rows.append(
-            ChecklistItem(
-                deployment=row,
-                key=standing.key,
-                phase=item.phase,
-                state=standing.state,
-                detail=standing.detail[:300],
-                by=by.get(standing.key, AUTOMATIC),
-                at=at,
-                overridden_by=overridden_by if blocked else "",
-                override_reason=override_reason if blocked else "",
+            (
+                *(row.pk, standing.key, item.phase, str(standing.state), standing.detail[:300]),
+                *(by.get(standing.key, AUTOMATIC), moment),
+                *((overridden_by, override_reason) if blocked else ("", "")),
             )
         )
-    inserts.insert(rows)
+    inserts.Inserter(ChecklistItem, _COLUMNS).insert(rows)
+
+
+_COLUMNS = ("deployment", "key", "phase", "state", "detail", "by", "at", "overridden_by", "override_reason")
 
 
 def responding(row: Deployment, found: Mapping[str, Mapping[str, str]]) -> list[Standing]:

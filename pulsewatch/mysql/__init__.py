@@ -1,0 +1,1 @@
+"""The database engine of the settings: django-prometheus' MySQL, with cheaper cursors."""
