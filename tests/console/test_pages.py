@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.console.roles import ensure_groups
@@ -361,6 +362,9 @@ def test_the_figures_of_delivery_are_shown_with_what_they_are_made_of(sign_in):
         assert words in text, words
     assert "No deployment has ended in the last 90 days." in text
     assert "#/Deployments/dora_figures" in text
+    with CaptureQueriesContext(connection) as asked:
+        client.get(page)
+    assert not [one for one in asked if "completed_at" in one["sql"]], "measured again within a minute"
     assert client.get("/api/v1/openapi.json").json()["paths"]["/api/v1/dora"]["get"]["operationId"] == "dora_figures"
 
 

@@ -8,9 +8,11 @@ from django.urls import reverse
 
 from apps.console import roles
 from apps.core import ids
+from apps.core.admin import BoundedPaginator
 from apps.core.audit import Actor
 from apps.core.models import AuditEntry
 from apps.deployments import preparation, runner, services
+from apps.deployments.admin import DeploymentAdmin
 from apps.deployments.models import ChecklistItem, Deployment, DeploymentStep, EnvironmentVariableRule, Gate
 from apps.deployments.rules import variables
 from tests.api.test_builds import EVIL
@@ -54,6 +56,21 @@ def tick(client, row: Deployment, key: str = "network_policies", **words: str) -
     """What the person is told after ticking."""
     reply = client.post(page("tick", row), {"key": key, "done": "yes", **words}, follow=True)
     return reply.content.decode()
+
+
+def test_a_list_ends_with_a_sentence_before_its_pages_become_slow(operator, monkeypatch):
+    monkeypatch.setattr(BoundedPaginator, "num_pages", 2)
+    monkeypatch.setattr(DeploymentAdmin, "list_per_page", 1)
+    workload = WorkloadFactory()
+    for _ in range(3):
+        DeploymentFactory(workload=workload, started_at=datetime.now(UTC))
+    ending = "This list ends here, though there is more: filter or search"
+
+    first, last = (text_of(operator, reverse(LIST), age="all", p=number) for number in ("1", "2"))
+
+    assert (ending in first, "p=2" in first) == (False, True)
+    assert (ending in last, "p=1" in last, "p=3" in last) == (True, True, False)
+    assert operator.get(reverse(LIST), {"age": "all", "p": "3"}).status_code == 302
 
 
 def test_the_list_and_a_page_tell_what_happened_and_escape_what_others_wrote(operator, workload):
