@@ -26,7 +26,7 @@ WRONG_ORDER = "The last day comes before the first."
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 subject_form = RegexValidator(
-    rf"^{SUBJECT.pattern}$", message="Enter a subject such as endpoint:17 or workload:app/production."
+    rf"^{SUBJECT.pattern}\Z", message="Enter a subject such as endpoint:17 or workload:app/production."
 )
 
 
@@ -352,7 +352,7 @@ class MaintenanceWindow(models.Model):
     last_day = models.DateField(null=True, blank=True, help_text="A weekly window ends then; empty: never")
     environment = models.CharField(max_length=16, choices=Environment, blank=True, help_text="Empty: all")
     service = models.CharField(
-        max_length=50, blank=True, validators=[RegexValidator(r"^[-a-zA-Z0-9_]+$", message="Enter its short name.")],
+        max_length=50, blank=True, validators=[RegexValidator(r"^[-a-zA-Z0-9_]+\Z", message="Enter its short name.")],
         help_text="Short name of a service; empty: all",
     )  # fmt: skip
     subject = models.CharField(

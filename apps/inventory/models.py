@@ -56,9 +56,9 @@ def json_condition(value: str) -> None:
         raise ValidationError(fault, code="invalid")
 
 
-http_path = RegexValidator(r"^/[^\s#]*$", message="Enter a path that starts with / and has no spaces, such as /ready.")
+http_path = RegexValidator(r"^/[^\s#]*\Z", message="Enter a path that starts with / and has no spaces, such as /ready.")
 domain_name = RegexValidator(
-    r"^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    r"^(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z",
     message="Enter a domain name in lower case without scheme or path, such as app.example.com.",
 )
 
@@ -185,7 +185,7 @@ class Instance(models.Model):
     id = models.CharField("identifier", max_length=170, primary_key=True, editable=False)
     name = models.CharField(
         max_length=100,
-        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", message="Use letters, digits and _ . : - only.")],
+        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_.:-]*\Z", message="Use letters, digits and _ . : - only.")],
         help_text="Container id, pod or host name",
     )
     workload = models.ForeignKey(Workload, on_delete=models.PROTECT, related_name="instances")

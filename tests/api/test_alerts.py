@@ -80,6 +80,8 @@ def test_a_window_says_when_it_is_open_next_and_what_is_wrong_with_it(api):
         ({"weekdays": ["sunday"], "last_day": "2025-01-01"}, "last_day"),
         ({"recurrence": "once"}, "first_day"),
         ({"weekdays": ["sunday"], "subject": "the shop"}, "subject"),
+        ({"weekdays": ["sunday"], "subject": "endpoint:17\n"}, "subject"),
+        ({"weekdays": ["sunday"], "service": "shop\n"}, "service"),
     ):
         refused = api.post("/maintenance-windows", body | wrong)
         assert refused.json()["errors"][0]["field"] == field, refused.json()

@@ -282,3 +282,9 @@ def test_any_text_comes_back_from_a_yaml_file_as_it_was(wanted):
     text = parsers.write(wanted, kind="yaml", columns=("path", "name"))
 
     assert [row.cells for row in parsers.read(text.encode(), kind="yaml")] == wanted
+
+
+def test_a_line_break_at_the_end_of_a_value_is_not_taken_with_it(shop):
+    take(f'- {{service: shop, environment: {shop.environment}, path: "/a\\n"}}\n', kind="yaml")
+    take(f'service,environment,path\nshop,{shop.environment},"/b\n"\n')
+    assert sorted(Endpoint.objects.values_list("endpoint_path", flat=True)) == ["/a", "/b"]

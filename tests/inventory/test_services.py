@@ -1,14 +1,16 @@
 """Registering what runs where."""
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from apps.alerts.models import MaintenanceWindow
 from apps.core.audit import Actor
 from apps.core.errors import Invalid
 from apps.core.models import AuditEntry
 from apps.inventory import services
 from apps.inventory.models import Instance, Service, Workload
-from tests.factories import InstanceFactory, ServiceFactory, WorkloadFactory
+from tests.factories import EndpointFactory, InstanceFactory, ServiceFactory, WorkloadFactory
 
 ANA = Actor.automation("test")
 
@@ -162,3 +164,24 @@ def test_its_address_follows_the_configuration():
 def test_the_database_refuses_bad_rows(model, wrong):
     with pytest.raises(IntegrityError), transaction.atomic():
         model(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "value"),
+    [
+        (WorkloadFactory.build, "readiness_path", "/ready\n"),
+        (WorkloadFactory.build, "metrics_path", "/metrics\n"),
+        (WorkloadFactory.build, "domain", "shop.example\n"),
+        (WorkloadFactory.build, "base_url", "https://shop.example\n"),
+        (InstanceFactory.build, "name", "web-1\n"),
+        (InstanceFactory.build, "url", "http://10.0.0.1\n"),
+        (EndpointFactory.build, "endpoint_path", "/cart\n"),
+        (MaintenanceWindow, "subject", "endpoint:17\n"),
+        (MaintenanceWindow, "service", "shop\n"),
+    ],
+)
+def test_a_line_break_at_the_end_belongs_to_nothing(make, field, value):
+    row = make(**{field: value})
+    with pytest.raises(ValidationError) as refused:
+        row.clean_fields()
+    assert field in refused.value.message_dict
