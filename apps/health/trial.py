@@ -1,15 +1,19 @@
 """Checks at once, for whoever waits for their answers. Nothing of them is stored with the checks of the prober."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, TypeVar
 
 from django.conf import settings
 
 from apps.core import audit
-from apps.core.errors import Conflict, Invalid, PulsewatchError
-from apps.core.reach import places_of
+from apps.core.errors import Conflict, Invalid, PulsewatchError, Transient
+from apps.core.reach import Place, places_of
+from apps.core.threads import LeftBehind
 from apps.health import watched
 from apps.health.probers.database import Looker
 from apps.health.probers.database import Target as DatabaseTarget
@@ -21,6 +25,12 @@ from apps.inventory.runner import address_of
 from apps.inventory.services import subject
 
 PATIENCE = 15.0  # seconds at most: somebody sits before the page, and a thread of the web server waits with him
+AT_ONCE = 4  # such checks in one web process: a quarter of its threads, with the others it goes on answering
+OWN_PATIENCE = 1.0  # seconds for looking our own name up, before the check begins
+RESOLVERS = 8  # threads of one check that look names up
+
+Found = TypeVar("Found")
+_free = threading.BoundedSemaphore(AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +49,19 @@ class Trial:
 
 
 def try_endpoint(*, endpoint: Endpoint, actor: audit.Actor) -> Trial:
-    """Ask an endpoint as the prober does. Raises Conflict when it has no address, Invalid when it cannot be asked."""
+    """Ask an endpoint as the prober does.
+
+    Raises Conflict when it has no address, Invalid when it cannot be asked, Transient when too many checks run.
+    """
     if not endpoint.url:
         raise Conflict(f"{endpoint.workload} has no base URL, so there is nothing to ask: enter it first.")
     try:
         target = watched.endpoint_target(endpoint)
     except ValueError as error:
         raise Invalid(f"It cannot be asked: {error}") from error
-    audit.record(actor=actor, action="endpoint.try", subject=subject(endpoint))
-    [answer] = asyncio.run(_ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)))
+    with _turn():
+        audit.record(actor=actor, action="endpoint.try", subject=subject(endpoint))
+        [answer] = _run(_ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)))
     verdict = judge_answer(answer, target.expected)
     return Trial(
         status=verdict.status,
@@ -69,17 +83,21 @@ def ask_all(endpoints: Sequence[Endpoint], *, patience: float) -> dict[int, Verd
             found[row.pk] = Verdict(UNKNOWN, str(error))
         else:
             wanted[row.pk] = replace(target, timeout=min(target.timeout, patience), keep_alive=False)
-    answers = asyncio.run(_ask(*wanted.values())) if wanted else []
+    answers = _run(_ask(*wanted.values())) if wanted else []
     for (pk, target), answer in zip(wanted.items(), answers, strict=True):
         found[pk] = judge_answer(answer, target.expected)
     return found
 
 
 def try_database(*, database: Database, actor: audit.Actor) -> Trial:
-    """Connect to a database and ask it something small, as the prober does. Raises Invalid when its URL is unusable."""
+    """Connect to a database and ask it something small, as the prober does.
+
+    Raises Invalid when its URL is unusable, Transient when too many checks run.
+    """
     target = DatabaseTarget(address_of(database), min(database.timeout_seconds, PATIENCE))
-    audit.record(actor=actor, action="database.try", subject=f"database:{database.name}")
-    look, verdict = judge_look(asyncio.run(_look(target)), database.slow_query_ms)
+    with _turn():
+        audit.record(actor=actor, action="database.try", subject=f"database:{database.name}")
+        look, verdict = judge_look(_run(_look(target)), database.slow_query_ms)
     return Trial(
         status=verdict.status,
         reason=verdict.reason,
@@ -91,8 +109,40 @@ def try_database(*, database: Database, actor: audit.Actor) -> Trial:
     )
 
 
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Not more at once than the web process can spare threads for."""
+    if not _free.acquire(blocking=False):
+        raise Transient(
+            f"{AT_ONCE} such checks run at this moment, and no more are made at once: try again in a few seconds."
+        )
+    try:
+        yield
+    finally:
+        _free.release()
+
+
+def _run(work: Coroutine[Any, Any, Found]) -> Found:
+    """Run it in a loop of its own. Name look-ups that still hang at the end are left behind."""
+
+    async def run() -> Found:
+        asyncio.get_running_loop().set_default_executor(LeftBehind(RESOLVERS, "try"))
+        return await work
+
+    return asyncio.run(run())
+
+
+async def _own_places(patience: float) -> frozenset[Place]:
+    """Where we are ourselves; nowhere when our own name cannot be looked up in time."""
+    try:
+        async with asyncio.timeout(patience):
+            return await asyncio.get_running_loop().run_in_executor(None, places_of, settings.SELF_URL)
+    except TimeoutError:
+        return frozenset()
+
+
 async def _ask(*asked: EndpointTarget) -> list[Answer]:
-    always = places_of(settings.SELF_URL)
+    always = await _own_places(OWN_PATIENCE)
     async with Asker(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=always) as asker:
         return await asyncio.gather(*map(asker.ask, asked))
 

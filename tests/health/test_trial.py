@@ -1,5 +1,10 @@
 """One check at once: against a real server, and nothing of it stored."""
 
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
 import pytest
 from django.test import override_settings
 from django.urls import reverse
@@ -7,10 +12,11 @@ from django.urls import reverse
 from apps.console.roles import ensure_groups
 from apps.core import vault
 from apps.core.audit import Actor
-from apps.core.errors import Conflict, Invalid
+from apps.core.errors import Conflict, Invalid, Transient
 from apps.core.models import AuditEntry
+from apps.health import trial
 from apps.health.models import DatabaseCheck, DatabaseState, EndpointCheck, EndpointState
-from apps.health.trial import try_database, try_endpoint
+from apps.health.trial import ask_all, try_database, try_endpoint
 from apps.inventory import targets
 from tests.factories import DatabaseFactory, EndpointFactory, UserFactory, WorkloadFactory
 from tests.http_app import Answer, http_app
@@ -89,3 +95,47 @@ def test_the_button_shows_on_the_page_what_the_answer_was(shop, client):
 
     assert "Checked now, and not stored: failed, answered 503 instead of 200, HTTP 503" in text
     assert not any(stored())
+
+
+@pytest.fixture
+def lost_name_servers(monkeypatch):
+    """No name server answers, which the system's look-up waits for much longer than anybody should."""
+    over, real = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host, *rest, **named):
+        if str(host).endswith(".example"):
+            over.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return real(host, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield over
+    over.set()
+
+
+@override_settings(SELF_URL="https://pulsewatch.example")
+def test_name_servers_that_do_not_answer_hold_nobody_longer_than_the_time_out(lost_name_servers, monkeypatch):
+    monkeypatch.setattr(trial, "OWN_PATIENCE", 0.1)
+    row = EndpointFactory(workload=WorkloadFactory(base_url="https://shop.example"), timeout_seconds=0.3)
+    database = DatabaseFactory(
+        name="shop", timeout_seconds=0.3,
+        url_sealed=vault.seal("mysql://u:p@db.example/shop", purpose="database:shop:url"),
+    )  # fmt: skip
+    started = time.monotonic()
+
+    found = [try_endpoint(endpoint=row, actor=ACTOR), try_database(database=database, actor=ACTOR)]
+    [asked] = ask_all([row], patience=0.3).values()
+
+    assert time.monotonic() - started < 8
+    assert {one.reason for one in [*found, asked]} == {"did not answer within 0.3 s"}
+
+
+def test_not_more_checks_run_at_once_than_a_web_process_can_spare_threads_for(shop):
+    row = EndpointFactory(workload=shop.workload, endpoint_path="/ready")
+    with ExitStack() as others:
+        for _ in range(trial.AT_ONCE):
+            others.enter_context(trial._turn())
+        with pytest.raises(Transient, match="try again in a few seconds"):
+            try_endpoint(endpoint=row, actor=ACTOR)
+    assert not AuditEntry.objects.filter(action="endpoint.try").exists()
+    assert try_endpoint(endpoint=row, actor=ACTOR).http_status == 503  # a place is given back
