@@ -53,7 +53,9 @@ HURRY_SECONDS = 1.0  # the longest it waits when it may change how a target stan
 LOOK_EVERY = 0.25  # seconds between two looks at what waits
 BUFFER = 50_000  # results kept while the database does not take them: ten minutes of 5,000 targets; then the oldest go
 CATCH_UP_SECONDS = 5.0  # checks that are late are spread over this time
+HELD_UP_SECONDS = 2.0  # a check that is later than this is one of many
 GIVE_UP = timedelta(seconds=60)  # after the end of the slice, when the database still takes nothing
+RETRY_SECONDS = 1.0  # before a slice that could not begin asks the database again
 FILES_KEPT = 128  # of the limit of open files, for all but checks
 SUSPECTS_SHARE = 0.75  # of the places: so many may be held by targets that failed the last time
 
@@ -128,7 +130,10 @@ class Prober:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(LeftBehind(64, "resolve"))  # name servers may hang too
         try:
-            taken = await self._database(slices.claim, shard, shards, minute, self._clock.now())
+            self._end, holder = schedule.window(minute)[1], slices.new_holder()
+            taken = await self._insistently(
+                lambda: slices.claim(shard, shards, minute, self._clock.now(), holder=holder)
+            )
             if taken is None:
                 return None
             await self._begin(taken)
@@ -161,11 +166,11 @@ class Prober:
 
     async def _begin(self, taken: ProbeSlice) -> None:
         """Plan a slice of our own: its slots, and what was missed before it."""
-        now = self._clock.now()
         self._held.append(taken)
-        start, self._end = slices.span(taken)
-        targets = await self._database(watched.of_shard, taken.shard, taken.shards)
-        missing = await self._database(slices.gap, taken)
+        start, _ = slices.span(taken)
+        targets = await self._insistently(lambda: watched.of_shard(taken.shard, taken.shards))
+        missing = await self._insistently(lambda: slices.gap(taken))
+        now = self._clock.now()
         self._standings.held = taken.suspicious and bool(targets)  # without any, nothing would ever clear us
         for one in targets:
             self._standings.add(one)
@@ -175,11 +180,12 @@ class Prober:
             if missing:
                 self._make_good(one, _since(one, schedule.slots(one.key, one.interval, *missing)), now)
             if schedule.neglected(one.last, one.interval, slots, now):
-                self._add(one, now, spread=True)
+                self._add(one, now, over=CATCH_UP_SECONDS)
 
     async def _adopt(self, taken: ProbeSlice) -> None:
         """Plan what is left of a slice whose holder died, and make good what he did not store."""
         now = self._clock.now()
+        logger.warning("The slice of %s is taken over: its worker is silent", taken, extra={"event": "slice_adopted"})
         self._held.append(taken)
         self.report.adopted += 1
         start, end = slices.span(taken)
@@ -197,13 +203,14 @@ class Prober:
         due = schedule.overdue(missing, now)
         self._missed.extend((one, slot) for slot in due.missed)
         if due.take is not None:
-            self._add(one, due.take, spread=True)
+            self._add(one, due.take, over=CATCH_UP_SECONDS)
 
-    def _add(self, one: Watched, at: datetime, *, spread: bool = False) -> None:
+    def _add(self, one: Watched, at: datetime, *, over: float = 0.0) -> None:
+        """Plan a check for its own time, or for some time within so many seconds from now."""
         due = at.timestamp()
-        if spread:
-            due = self._clock.time() + schedule.phase_of(one.key, 1).total_seconds() * CATCH_UP_SECONDS
-        heapq.heappush(self._plan, (due, next(self._order), one, at, spread))
+        if over:
+            due = self._clock.time() + schedule.phase_of(one.key, 1).total_seconds() * over
+        heapq.heappush(self._plan, (due, next(self._order), one, at, over > 0))
 
     # ---- Checking ----------------------------------------------------------------------------------------------------
 
@@ -214,7 +221,10 @@ class Prober:
             now = self._clock.time()
             while self._plan and self._plan[0][0] <= now:
                 _, _, one, at, made_good = heapq.heappop(self._plan)
-                if made_good or not _superseded(one, at, now):
+                if not made_good and now - at.timestamp() > HELD_UP_SECONDS and not _superseded(one, at, now):
+                    # With many others, which would hold each other up if all began at once.
+                    self._add(one, at, over=min(now - at.timestamp(), CATCH_UP_SECONDS))
+                elif made_good or not _superseded(one, at, now):
                     task = asyncio.create_task(self._check(one, at))
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
@@ -268,8 +278,9 @@ class Prober:
 
     async def _store_rest(self) -> None:
         """At the end of the slice; not for ever when the database takes nothing."""
+        taken = True
         while self._results or self._missed:
-            if self._clock.now() > self._end + GIVE_UP:
+            if not taken and self._clock.now() > self._end + GIVE_UP:
                 logger.error(
                     "%d checks could not be stored: the database took nothing for a minute", len(self._results),
                     extra={"event": "checks_lost", "event_type": "health"},
@@ -277,7 +288,7 @@ class Prober:
                 return
             await asyncio.sleep(LOOK_EVERY / 5)
             await self._judge()
-            await self._store_some()
+            taken = await self._store_some()
 
     async def _judge(self) -> None:
         """What each new answer comes to; and whether the fault is ours."""
@@ -329,23 +340,24 @@ class Prober:
         except DatabaseError:
             logger.warning("The suspicion could not be stored; the next sign of life does", exc_info=True)
 
-    async def _store_some(self) -> None:
+    async def _store_some(self) -> bool:
         async with self._storing_now:
-            await self._store_batch()
+            return await self._store_batch()
 
-    async def _store_batch(self) -> None:
+    async def _store_batch(self) -> bool:
+        """Whether the database took something."""
         judged = list(itertools.islice((w for w in self._results if w.verdict), recording.ROWS_OF_ONE_STATEMENT))
         gone = list(itertools.islice(self._missed, recording.ROWS_OF_ONE_STATEMENT))
         batch = [Result(w.one, w.at, w.seen, w.verdict) for w in judged if w.verdict]
         if not batch and not gone:
-            return
+            return False
         try:
             flips: list[Flip] = await self._in_writer(recording.store, batch, gone)
         except DatabaseError:
             logger.warning("Checks could not be stored; they are kept and tried again", exc_info=True)
             await self._in_writer(_disconnect)
             await asyncio.sleep(1)
-            return
+            return False
         self._hurry = False
         taken = set(map(id, judged))
         self._results = deque(w for w in self._results if id(w) not in taken)
@@ -360,27 +372,39 @@ class Prober:
             except DatabaseError:
                 logger.warning("Alerts could not be settled; the next minute does", exc_info=True)
                 await self._in_writer(_disconnect)
+        return True
 
     # ---- Being alive -------------------------------------------------------------------------------------------------
 
     async def _beating(self) -> None:
+        """Give signs of life; and take over what lies there, unless the database has just kept everybody waiting.
+
+        After a freeze all signs are old, this prober's own too, which was sent before it. So it speaks again at once,
+        and gives the others the time to do the same.
+        """
+        calm = False
         while True:
-            await asyncio.sleep(slices.BEAT_SECONDS)
             asked = time.monotonic()
             try:
-                mine = await self._database(
-                    slices.beat, self._held, self._clock.wall(), suspicious=self._standings.held, storing=self._stores()
-                )
+                mine = await self._database(self._live, storing=self._stores())
+                before, calm = calm, time.monotonic() - asked < slices.BEAT_SECONDS / 2
                 if len(mine) < len(self._held):
                     # Somebody took us for dead. What is measured is still stored; all else is his.
                     self._plan.clear()
                     self._held = mine
-                elif time.monotonic() - asked < slices.BEAT_SECONDS / 2:  # else the others were kept waiting as we were
+                elif before and calm:
                     for taken in await self._database(slices.adopt_abandoned, self._clock.wall()):
                         await self._adopt(taken)
             except DatabaseError:
                 logger.warning("A sign of life could not be stored", exc_info=True)
                 await self._in_writer(_disconnect)
+                calm = False
+                await asyncio.sleep(slices.BEAT_SECONDS / 4)
+            if calm:
+                await asyncio.sleep(slices.BEAT_SECONDS)
+
+    def _live(self, *, storing: bool) -> list[ProbeSlice]:
+        return slices.beat(self._held, self._clock.wall(), suspicious=self._standings.held, storing=storing)
 
     def _stores(self) -> bool:
         """Whether results do not wait for longer than for a database that was frozen for a moment."""
@@ -395,6 +419,18 @@ class Prober:
             return ask(*arguments, **named)
 
         return await self._in_writer(plainly)
+
+    async def _insistently(self, ask: Callable[[], Found]) -> Found:
+        """Ask the database until it answers, or the slice is over: giving up leaves the whole minute to nobody."""
+        while True:
+            try:
+                return await self._database(ask)
+            except DatabaseError as error:
+                if self._clock.now() > self._end:
+                    raise
+                logger.warning("The slice waits for the database: %s", error, extra={"event": "slice_waits"})
+                await self._in_writer(_disconnect)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _in_writer(self, ask: Callable[..., Found], *arguments: Any) -> Found:
         return await asyncio.get_running_loop().run_in_executor(self._writer, lambda: ask(*arguments))

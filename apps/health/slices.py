@@ -17,10 +17,15 @@ KEPT = timedelta(hours=1)
 AHEAD = timedelta(minutes=2)  # a slice further ahead than this was made before the clock was set back
 
 
-def claim(shard: int, shards: int, minute: datetime, now: datetime) -> ProbeSlice | None:
-    """Take a slice; None when somebody has it who lives."""
+def new_holder() -> str:
+    """A name nobody ever had."""
+    return secrets.token_hex(16)
+
+
+def claim(shard: int, shards: int, minute: datetime, now: datetime, *, holder: str = "") -> ProbeSlice | None:
+    """Take a slice; None when somebody has it who lives. A holder who did not hear the answer may ask again."""
     ProbeSlice.objects.filter(starts_at__gt=now + AHEAD).delete()
-    taken = ProbeSlice(shard=shard, shards=shards, starts_at=minute, holder=secrets.token_hex(16), beat_at=now)
+    taken = ProbeSlice(shard=shard, shards=shards, starts_at=minute, holder=holder or new_holder(), beat_at=now)
     earlier = previous(taken)
     # A suspicion of ourselves goes on from slice to slice, but not over a time in which nobody looked.
     taken.suspicious = earlier is not None and earlier.suspicious and span(earlier)[1] >= span(taken)[0]
@@ -29,6 +34,8 @@ def claim(shard: int, shards: int, minute: datetime, now: datetime) -> ProbeSlic
             taken.save(force_insert=True)
     except IntegrityError:
         found = ProbeSlice.objects.filter(shard=shard, starts_at=minute).first()
+        if found and found.holder == holder:
+            return found
         return _adopt(found, now) if found and _dead(found, now) else None
     ProbeSlice.objects.filter(starts_at__lt=now - KEPT).delete()
     return taken
@@ -68,9 +75,10 @@ def _dead(one: ProbeSlice, now: datetime) -> bool:
 
 
 def _adopt(found: ProbeSlice, now: datetime) -> ProbeSlice | None:
-    holder = secrets.token_hex(16)
-    if not _his(found).filter(finished_at=None).update(holder=holder, beat_at=now):
-        return None  # another one was faster
+    holder = new_holder()
+    # The sign of life is compared too: he may have given one since we looked.
+    if not _his(found).filter(finished_at=None, beat_at=found.beat_at).update(holder=holder, beat_at=now):
+        return None  # or another one was faster
     found.holder = holder
     return found
 
