@@ -238,7 +238,7 @@ def _shown(request: HttpRequest, row: ScalingPolicy, form: BacktestForm, found: 
 def _line(one: Decision) -> dict[str, Any]:
     return {
         "at": moment(backtest.moment(one.at)),
-        "change": f"{one.before} → {one.after}" if one.before != one.after else f"{one.before}, hold",
+        "change": f"{one.before} → {one.after}" if one.before != one.after else f"{one.before}",
         "reason": one.reason,
     }
 

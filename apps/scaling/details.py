@@ -70,7 +70,7 @@ def _settings(row: ScalingPolicy, workload: Workload | None) -> dict[str, Any]:
     every = " and ".join(NAMES[metric] for metric in metrics)
     some = " or ".join(NAMES[metric] for metric in metrics)
     targets = {"cpu": row.target_cpu_percent, "memory": row.target_memory_percent}
-    windows = f"in {row.datapoints_to_trigger} windows"
+    windows = f"in {row.datapoints_to_trigger} window{'s' * (row.datapoints_to_trigger != 1)}"
     up, down = row.scale_up_cooldown_seconds, row.scale_down_cooldown_seconds
     return {
         "heading": "Settings",

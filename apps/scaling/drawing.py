@@ -12,7 +12,7 @@ from apps.scaling.choices import EventAction, Trigger
 from apps.scaling.models import ScalingEvent, ScalingPolicy
 from apps.scaling.rules.policy import CPU, MEMORY, MINUTE, NAMES, percent
 from apps.scaling.rules.replay import Replay
-from apps.scaling.rules.usage import FULL, Minute
+from apps.scaling.rules.usage import FULL, Minute, running
 
 DAY = timedelta(hours=24)
 MARKS = 300  # a change in each window of five minutes, all day long
@@ -109,10 +109,11 @@ def _utilisation(axis: Axis, policy: ScalingPolicy, minutes: Sequence[Minute]) -
 
 
 def _counts(axis: Axis, policy: ScalingPolicy, minutes: Sequence[Minute]) -> Plot:
-    most = max(minute.ran for minute in minutes)
+    ran = running(minutes)
+    most = max(ran.values())
     # A maximum far above what ever ran would press the curve to the ground.
     top = round_up(max(most, policy.max_instances if policy.max_instances <= 3 * most else 2 * most, 2))
-    samples = ((minute.at, minute.at + MINUTE, float(minute.ran)) for minute in minutes)
+    samples = ((minute.at, minute.at + MINUTE, float(ran[minute.at])) for minute in minutes)
     line = _line(axis, "count", "Instances", map(_sample, samples), top)
     bounds = [("minimum", policy.min_instances), ("maximum", policy.max_instances)]
     return Plot(

@@ -266,7 +266,7 @@ def test_other_settings_are_tried_beside_those_in_force(viewer, policy):
     assert "These are the settings in force." in same
     tried = settings_of(policy, days=1, scale_up_threshold=0.72)
     found = text_of(viewer, page("backtest", policy), **tried)
-    for words in ("Scale-up threshold: 0.8 → <strong>0.72</strong>", "First difference", "2 → 3", "2, hold",
+    for words in ("Scale-up threshold: 0.8 → <strong>0.72</strong>", "First difference", "2 → 3", "2: held",
                   "The total load is taken as recorded", "CPU 75 % for 10 minutes (threshold 72 %)"):  # fmt: skip
         assert words in found
     assert "Take these settings over" not in found  # a viewer may not

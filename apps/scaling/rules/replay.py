@@ -9,16 +9,17 @@ ran gives the very decisions that were made.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from apps.scaling.rules.evaluation import HOLD, NOTHING_YET, Decision, Past, evaluate
 from apps.scaling.rules.policy import MINUTE, Policy
-from apps.scaling.rules.usage import FULL, Minute, Window, window
+from apps.scaling.rules.usage import FULL, Minute, Window, running, window
 
 _Shape = tuple[int, tuple[str, ...]]  # of windows: their length and the metrics in them
-_Seen = tuple[Window, int | None]  # and how many ran at its end, where it is known
+# How many ran in its last known minute, until when that minute lasted (0: nobody knows), and how many ran as a mean.
+_Seen = tuple[Window, int, int, float]
 THRASH = 1800  # seconds: an action that undoes the one before it within this time was for nothing
 
 
@@ -42,9 +43,8 @@ class History:
     past: Past = NOTHING_YET  # before the first minute
     # What several replays of one history share, made by the first that needs it.
     _by_start: dict[int, Minute] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _windows: dict[_Shape, dict[int, tuple[Window, int | None]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _ran: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _windows: dict[_Shape, dict[int, _Seen]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _peaks: dict[tuple[str, ...], dict[int, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def by_start(self) -> Mapping[int, Minute]:
@@ -53,22 +53,32 @@ class History:
             self._by_start.update((minute.at, minute) for minute in self.minutes)
         return self._by_start
 
+    def ran(self) -> Mapping[int, int]:
+        """By minute, how many ran."""
+        if not self._ran:
+            self._ran.update(running(self.minutes))
+        return self._ran
+
     def recorded(self, policy: Policy, start: int) -> _Seen:
-        """The window that begins then, and how many ran at its end; None when no minute of it knows."""
+        """The window that begins then, and how many ran in it."""
         made = self._windows.setdefault((policy.evaluation_period_seconds, policy.metrics), {})
         found = made.get(start)
         if found is None:
             end = start + policy.evaluation_period_seconds
-            known = (self.by_start().get(at) for at in range(end - MINUTE, start - 1, -MINUTE))
-            last = next((minute.ran for minute in known if minute is not None), None)
-            found = made[start] = window(policy, self.by_start(), start), last
+            known = [minute for at in range(start, end, MINUTE) if (minute := self.by_start().get(at)) is not None]
+            last = known[-1] if known else None
+            mean = sum(self.ran()[minute.at] for minute in known) / len(known) if known else 0.0
+            # A count that was noted before or after is known already, or has changed since.
+            certain = last is not None and last.ran == self.ran()[last.at]
+            told = (last.ran, last.at + MINUTE) if last and certain else (0, 0)
+            found = made[start] = (window(policy, self.by_start(), start), *told, mean)
         return found
 
     def peaks(self, metrics: tuple[str, ...]) -> Mapping[int, float]:
         """By minute, how many instances the hottest metric would fill; minutes without figures are left out."""
         if metrics not in self._peaks:
             self._peaks[metrics] = {
-                minute.at: (minute.ran or 1) * max(_up(minute, metric) for metric in metrics)
+                minute.at: (self.ran()[minute.at] or 1) * max(_up(minute, metric) for metric in metrics)
                 for minute in self.minutes
                 if minute.expected
             }
@@ -108,23 +118,29 @@ def replay(policy: Policy, history: History, *, start: int, end: int, yardstick:
     """
     period = policy.evaluation_period_seconds
     own = {change.at: change for change in history.changes if change.by_policy}
-    others = sorted((one for one in history.changes if not one.by_policy and one.success), key=lambda one: one.at)
+    happened = deque(sorted((change for change in history.changes if change.success), key=lambda change: change.at))
     first = -(-start // period) * period
     seen = deque(
         (history.recorded(policy, at)[0] for at in range(first - policy.lookback, first - period, period)),
         maxlen=policy.datapoints_to_trigger,
     )
     past, extra = history.past, 0
-    ran = _first_count(history.minutes, first - period)
+    ran = _first_count(history.ran(), first - period)
     decisions: list[Decision] = []
     for at in range(first, end + 1, period):
-        recorded, known = history.recorded(policy, at - period)
-        ran = ran if known is None else known
-        while others and others[0].at < at:
-            other = others.pop(0)
-            past = _after(past, other.at, other.delta)
+        recorded, known, until, mean = history.recorded(policy, at - period)
+        ran = known if until else ran
+        while happened and happened[0].at < at:
+            change = happened.popleft()
+            if change.at >= until and at > first:
+                ran += change.delta  # as far as nothing better is known
+            if at == first or not change.by_policy:
+                past = _after(past, change.at, change.delta)
+            elif change.at > at - period:
+                extra -= change.delta  # decided for a moment at which this policy decides nothing
         count = max(0, ran + extra)
-        seen.append(recorded.shared_by(count / ran if count and ran else 1))
+        # As it was lived through, or as many shared the load as ran: where others came in its middle, their mean.
+        seen.append(recorded.shared_by(count / mean if count and mean and count != ran else 1))
         decision = evaluate(policy, seen, end=at, count=count, past=past, held=history.held.get(at, ""))
         decisions.append(decision)
         really = own.get(at)
@@ -155,10 +171,10 @@ def _after(past: Past, at: int, delta: int) -> Past:
     return Past(at if delta > 0 else past.last_up, at)
 
 
-def _first_count(minutes: Iterable[Minute], at: int) -> int:
+def _first_count(ran: Mapping[int, int], at: int) -> int:
     """How many ran before anything is known: as many as in the first minute that knows."""
-    first = min((minute for minute in minutes if minute.at >= at), key=lambda one: one.at, default=None)
-    return 0 if first is None else first.ran
+    first = min((minute for minute in ran if minute >= at), default=None)
+    return 0 if first is None else ran[first]
 
 
 def _summed(

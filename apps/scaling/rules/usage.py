@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from apps.scaling.rules.policy import CPU, MINUTE, Policy
 
 FULL = 100.0  # percent
+NOTED_FOR = 3600  # seconds before and after it for which a platform's count is taken to hold: the longest window
 DELAY = 15  # seconds from a window's end to its evaluation: the samples of its last minute arrive meanwhile
 
 
@@ -52,6 +53,24 @@ class Minute:
 
     def load(self, metric: str) -> Load:
         return self.cpu if metric == CPU else self.memory
+
+
+def running(minutes: Iterable[Minute]) -> dict[int, int]:
+    """By minute, how many units ran.
+
+    The platform's count is noted in the last minute of each window. It holds for the minutes before it, as a change is
+    made right after a window's end, and for those since the last one; at most an hour, else the instances are counted.
+    """
+    ordered = sorted(minutes, key=lambda minute: minute.at)
+    found = {minute.at: minute.expected for minute in ordered}
+    for way in (ordered, reversed(ordered)):  # what is noted next comes last, and wins
+        at, units = 0, None
+        for minute in way:
+            if minute.units is not None:
+                at, units = minute.at, minute.units
+            if units is not None and abs(minute.at - at) <= NOTED_FOR:
+                found[minute.at] = units
+    return found
 
 
 @dataclass(frozen=True, slots=True)

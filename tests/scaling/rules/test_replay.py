@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from apps.scaling.rules.evaluation import DOWN, HOLD, UP, Past, evaluate
 from apps.scaling.rules.policy import CPU, Policy
 from apps.scaling.rules.replay import History, Recorded, first_difference, replay
-from apps.scaling.rules.usage import Load, Minute, windows
+from apps.scaling.rules.usage import Load, Minute, running, windows
 
 BASE = 1_760_000_400 // 3600 * 3600
 POLICY = Policy(min_instances=1, max_instances=6, scale_up_cooldown_seconds=300, scale_down_cooldown_seconds=600)
@@ -61,12 +61,10 @@ def live(policy, totals, *, count, gaps=frozenset(), refused=frozenset(), others
 )
 def test_the_replay_of_the_policy_that_ran_gives_the_decisions_that_were_made(levels, count, gaps, refused, others):
     totals = [level for level in levels for _ in range(5)]
+    gaps -= {*range(11)}  # before the first recorded minute nobody knows how many ran
     minutes, decisions, changes = live(
         POLICY, totals, count=count, gaps=gaps, refused={BASE + 300 * n for n in refused}, others=others
     )
-    # What nobody recorded cannot be replayed: the count of a window without any minute is that of the one before.
-    if any(all(5 * n + k in gaps for k in range(5)) for n in range(len(levels))):
-        return
     again = replay(POLICY, History(minutes, changes), start=BASE + POLICY.lookback, end=BASE + 60 * (len(totals) - 1))
     assert [(d.at, d.action, d.before, d.after, d.reason) for d in again.decisions] == [
         (d.at, d.action, d.before, d.after, d.reason) for d in decisions
@@ -158,6 +156,35 @@ def test_what_was_scaled_by_others_moves_the_replay_along():
         (1500, 4, "waiting"),
         (1800, 4, "below_threshold"),
     ]
+
+
+def test_a_longer_window_does_not_inherit_what_was_done_within_it():
+    """The policy that ran added one at a moment at which the tried one decides nothing."""
+    minutes = minutes_of(*[150] * 25) + minutes_of(*[150] * 35, count=3, at=BASE + 1500)
+    tried = replace(POLICY, evaluation_period_seconds=600, datapoints_to_trigger=1)
+    found = replay(tried, History(minutes, [Recorded(BASE + 1500, 1)]), start=BASE + 600, end=BASE + 3600)
+    assert {one.before for one in found.decisions} == {2}
+    assert {one.after for one in found.decisions} == {2}
+
+
+def test_one_web_server_that_reports_for_its_workers_is_counted_by_them_all_the_time():
+    """The platform's count is noted once a window; the minutes between have but the one instance that reports."""
+    minutes = [
+        Minute(
+            BASE + 60 * place, 1, 1, Load(70.0, 1), Load(10.0, 1), units=3 if place % 5 == 4 and place < 55 else None
+        )
+        for place in range(60)
+    ]
+    assert set(running(minutes).values()) == {3}
+    policy, span = replace(POLICY, min_instances=2), {"start": BASE + 600, "end": BASE + 3600}
+    found = replay(policy, History(minutes), **span)
+    assert {(one.before, one.rule) for one in found.decisions} == {(3, "within")}
+    fewer = replay(replace(policy, max_instances=2), History(minutes), **span)
+    assert [(one.before, one.after) for one in fewer.actions] == [(3, 2)]
+    assert fewer.figures.minutes_above_threshold == 50  # 105 % of two, in each minute
+    # Long before the platform was asked, and long after, the instances are what is known.
+    minutes = [Minute(BASE + 60 * place, 1, 1, units=3 if place == 150 else None) for place in range(300)]
+    assert [running(minutes)[BASE + 60 * place] for place in (0, 100, 150, 200, 299)] == [1, 3, 3, 3, 1]
 
 
 def test_without_minutes_nothing_is_known_and_nothing_is_done_but_keeping_the_bounds():
