@@ -5,9 +5,11 @@ INSTALL = $(or $(shell command -v $(PYTHON)),$(error There is no $(PYTHON) here:
 BIN = .venv/bin
 RULES = $(wildcard tests/*/test_rules.py tests/*/rules)
 COVERAGE = $(BIN)/python -m coverage
+# Two parts at a time; what each prints comes in one piece, when it has ended. All are tried, also when one fails.
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs=2 --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 .DEFAULT_GOAL := help
-.PHONY: run load setup test check bench soak lock clean help
+.PHONY: run load setup test on-mysql rules check types deployment style bench soak lock clean help
 
 run: ## start the console on http://127.0.0.1:8000 (PORT=8001 for another port); Ctrl-C stops it
 	@exec $(INSTALL) base -- -m pulsewatch.launch
@@ -20,19 +22,31 @@ setup: ## install everything for development; Debian packages too, as root or wi
 	@$(INSTALL) base dev mysql
 
 test: setup ## the whole suite on private servers: all on MariaDB, the database's part also on MySQL; every branch of the rules
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(RULES))
+	@$(SIDE_BY_SIDE) on-mysql rules
+
+on-mysql:
 	$(BIN)/python -m pytest --db=mysql -m engine
+
+rules: # they know no database
 	@$(COVERAGE) erase
 	$(COVERAGE) run -m pytest --db=sqlite -q $(RULES)
 	@$(COVERAGE) combine --quiet
 	$(COVERAGE) report --fail-under=100 --include='apps/*/rules.py,apps/*/rules/*'
 
 check: setup ## style, types, import rules, migrations, deployment settings, Dockerfile, YAML, workflows
+	@$(SIDE_BY_SIDE) types deployment style
+
+types:
+	$(BIN)/mypy
+
+deployment:
+	$(BIN)/python -m tests.deploy_check
+
+style:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.deploy_check
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/yamllint --strict .github docker
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
