@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import MySQLdb
+import redis
 
 from tests.http_app import Answer, http_app
 from tests.servers import MariaDB, Redis
@@ -108,6 +109,18 @@ class Fleet:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+    def clear(self) -> None:
+        """End the processes and remove their traces: logs, what beats remember, messages. The database stays."""
+        self.stop()
+        self.processes.clear()
+        for path in (*self.folder.glob("*.log"), *self.folder.glob("schedule-*")):
+            path.unlink()
+        self.database.start()  # which a test that failed may have left dead or frozen
+        self.database.thaw()
+        self.broker.start()
+        with redis.Redis.from_url(self.broker.url) as broker:
+            broker.flushall()
 
 
 @contextmanager

@@ -92,15 +92,20 @@ def redis_server() -> Iterator[Redis]:
 @pytest.fixture
 def private_database(pytestconfig: pytest.Config) -> Iterator[MariaDB | MySQL]:
     """A database server of the test's own: MySQL in a run with `--db=mysql`, else MariaDB."""
-    with MySQL() if pytestconfig.getoption("db") == "mysql" else MariaDB() as server:
+    with kind_of_database(pytestconfig)() as server:
         yield server
 
 
 @pytest.fixture
 def migrated_database(pytestconfig: pytest.Config) -> Iterator[MariaDB | MySQL]:
     """The same with Pulsewatch's tables."""
-    with (MySQL if pytestconfig.getoption("db") == "mysql" else MariaDB)(migrated=True) as server:
+    with kind_of_database(pytestconfig)(migrated=True) as server:
         yield server
+
+
+def kind_of_database(config: pytest.Config) -> type[MariaDB | MySQL]:
+    """What a private database server is in this run."""
+    return MySQL if config.getoption("db") == "mysql" else MariaDB
 
 
 def _set_environment(engine: str) -> None:

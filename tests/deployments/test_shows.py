@@ -111,12 +111,7 @@ class Scene:
     def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, (
-                Path("/tmp/shows/fleet.log").write_text(
-                    "\n".join(f"{p.name}: {p.read_text()}" for p in self.fleet.folder.glob("*.log"))
-                ),
-                self.looks(),
-            )
+            assert time.monotonic() < deadline, f"after {self.looks()} looks: {self.fleet.logs()}"
             time.sleep(0.1)
 
     def bring_out(self, version: str) -> None:

@@ -6,11 +6,15 @@ import signal
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.plugin import kind_of_database
+from tests.servers import MariaDB, MySQL, Redis
 from tests.serving import Reply, Served, served
 
 RECOVERY_SECONDS = 15
@@ -25,16 +29,43 @@ def until(condition, *, seconds: float = RECOVERY_SECONDS) -> float:
     return time.monotonic() - started
 
 
-def on_servers(mariadb, redis_server):
+@dataclass(frozen=True, slots=True)
+class Scene:
     """A web server on private, migrated servers."""
-    return served(DATABASE_URL=mariadb.url, REDIS_URL=redis_server.url)
+
+    web: Served
+    database: MariaDB | MySQL
+    redis: Redis
+
+
+@pytest.fixture(scope="module")
+def scene(pytestconfig) -> Iterator[Scene]:
+    kind = kind_of_database(pytestconfig)
+    with (
+        kind(migrated=True) as database,
+        Redis() as redis,
+        served(DATABASE_URL=database.url, REDIS_URL=redis.url) as web,
+    ):
+        yield Scene(web, database, redis)
 
 
 @pytest.fixture
-def web(migrated_database, redis_server):
-    with on_servers(migrated_database, redis_server) as server:
-        until(lambda: server.get("/ready").status == 200)
-        yield server
+def web(scene) -> Served:
+    """The web server of all tests here: whatever happens to what it needs, it never has to be restarted."""
+    scene.database.start()  # which a test that failed may have left dead
+    scene.redis.start()
+    until(lambda: all(scene.web.get("/ready").status == 200 for _ in range(8)))  # both workers
+    return scene.web
+
+
+@pytest.fixture
+def database(scene) -> MariaDB | MySQL:
+    return scene.database
+
+
+@pytest.fixture
+def redis(scene) -> Redis:
+    return scene.redis
 
 
 class Prober(threading.Thread):
@@ -98,16 +129,16 @@ def assert_seen_and_survived(web: Served, dependency, name: str, other: str, fau
 
 @pytest.mark.engine
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
-def test_a_lost_database_is_seen_within_two_seconds_and_its_return_without_a_restart(web, migrated_database, fault):
-    assert_seen_and_survived(web, migrated_database, "database", "redis", fault)
+def test_a_lost_database_is_seen_within_two_seconds_and_its_return_without_a_restart(web, database, fault):
+    assert_seen_and_survived(web, database, "database", "redis", fault)
 
 
 @pytest.mark.parametrize("fault", ["freeze", "stop"])
-def test_a_lost_redis_is_seen_within_two_seconds_and_its_return_without_a_restart(web, redis_server, fault):
-    assert_seen_and_survived(web, redis_server, "redis", "database", fault)
+def test_a_lost_redis_is_seen_within_two_seconds_and_its_return_without_a_restart(web, redis, fault):
+    assert_seen_and_survived(web, redis, "redis", "database", fault)
 
 
-def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(web, migrated_database):
+def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(web, database):
     done = threading.Event()
 
     def storm():
@@ -115,7 +146,7 @@ def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(
             web.get("/ready")
 
     threads = [threading.Thread(target=storm) for _ in range(24)]
-    migrated_database.freeze()
+    database.freeze()
     try:
         for thread in threads:
             thread.start()
@@ -125,12 +156,12 @@ def test_a_storm_of_readiness_probes_on_a_frozen_database_leaves_liveness_alone(
         done.set()
         for thread in threads:
             thread.join()
-        migrated_database.thaw()
+        database.thaw()
 
     assert sorted(slow)[90] < 0.2  # 24 callers on two cores; with their threads held it would be 0.8
 
 
-def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, migrated_database):
+def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, database):
     cookie = f"pulsewatch_{web.base.rpartition(':')[2]}_session={'x' * 32}"
     statuses: list[int] = []
 
@@ -138,7 +169,7 @@ def test_pages_that_wait_for_a_frozen_database_leave_liveness_alone(web, migrate
         statuses.append(web.get("/admin/", timeout=60, Cookie=cookie).status)
 
     pages = [threading.Thread(target=page) for _ in range(60)]
-    with lost(migrated_database, "freeze"):
+    with lost(database, "freeze"):
         for thread in pages:
             thread.start()
         until(lambda: 503 in statuses)  # beyond what the workers hold, a page is refused at once
@@ -158,7 +189,7 @@ def test_a_head_request_gets_the_headers_alone(web):
     assert "no-body response" not in web.log.read_text()
 
 
-def test_a_thousand_probes_leak_neither_threads_nor_connections(web, migrated_database):
+def test_a_thousand_probes_leak_neither_threads_nor_connections(web, database):
     def footprint() -> list[tuple[int, int]]:
         return [
             (len(list(Path(f"/proc/{pid}/task").iterdir())), len(list(Path(f"/proc/{pid}/fd").iterdir())))
@@ -172,9 +203,9 @@ def test_a_thousand_probes_leak_neither_threads_nor_connections(web, migrated_da
     probe(100)
     before = footprint()
     probe(1000)
-    migrated_database.kill()
+    database.kill()
     probe(40)
-    migrated_database.restart()
+    database.restart()
     until(lambda: web.get("/ready").status == 200)
     probe(100)
 
@@ -296,9 +327,9 @@ def test_two_workers_give_one_true_metrics_page_also_after_one_was_killed(web):
         assert time.time() - 600 < value(name, text) <= time.time()
 
 
-def test_a_page_without_a_database_says_so_without_a_traceback(web, migrated_database):
+def test_a_page_without_a_database_says_so_without_a_traceback(web, database):
     cookie = f"pulsewatch_{web.base.rpartition(':')[2]}_session={'x' * 32}"
-    with lost(migrated_database, "stop"):
+    with lost(database, "stop"):
         reply = web.get("/admin/", Cookie=cookie, timeout=30)
 
     assert reply.status == 503

@@ -11,10 +11,17 @@ import pytest
 from tests.fleet import Fleet, running
 
 
-@pytest.fixture
-def fleet(tmp_path) -> Iterator[Fleet]:
-    with running("tests.fast_clock", tmp_path) as fleet:
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory) -> Iterator[Fleet]:
+    with running("tests.fast_clock", tmp_path_factory.mktemp("fleet")) as fleet:
         yield fleet
+
+
+@pytest.fixture
+def fleet(servers: Fleet) -> Iterator[Fleet]:
+    """Without any process; samples of the tests before are there."""
+    yield servers
+    servers.clear()
 
 
 def test_a_broker_that_was_gone_is_found_again_and_no_slot_is_sampled_twice(fleet):

@@ -16,7 +16,7 @@ from tests.serving import Served
 from tests.test_servers import is_gone
 
 PROJECT = Path(__file__).parent.parent.parent
-START_SECONDS = 30  # a start takes 3 on an idle machine
+START_SECONDS = 90  # a start takes 3 on an idle machine
 END_SECONDS = 10  # for every process, after the request to end
 
 

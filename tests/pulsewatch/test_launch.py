@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -41,6 +42,23 @@ def new_folder() -> Iterator[Path]:
 def var() -> Iterator[Path]:
     with new_folder() as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def tables() -> Iterator[Path]:
+    """A folder of data whose database has its tables, and nobody in it. To be copied, not used."""
+    with new_folder() as folder:
+        folder.mkdir(mode=0o700)
+        own = {"PATH": os.environ["PATH"], "ENV_FILE": "", "VAR_DIR": str(folder)}
+        subprocess.run([sys.executable, "manage.py", "prepare", "--verbosity", "0"], cwd=PROJECT, env=own, check=True)
+        yield folder
+
+
+@pytest.fixture
+def prepared(var: Path, tables: Path) -> Path:
+    """The test's folder of data, with tables: a start does not spend its time on making them."""
+    shutil.copytree(tables, var)
+    return var
 
 
 @pytest.fixture
@@ -129,12 +147,12 @@ def test_every_wrong_setting_is_named_at_once(start: Start, var: Path) -> None:
     assert "Traceback" not in console.said
 
 
-def test_a_weak_password_makes_no_user_and_is_not_repeated(start: Start, var: Path) -> None:
+def test_a_weak_password_makes_no_user_and_is_not_repeated(start: Start, prepared: Path) -> None:
     sentence = start(PULSEWATCH_ADMIN_PASSWORD="admin-123").sentence()
     assert sentence.startswith("pulsewatch: No user was made, PULSEWATCH_ADMIN_PASSWORD is too weak: ")
     assert "12 characters" in sentence
     assert "admin-123" not in sentence
-    assert query(var, "SELECT * FROM auth_user") == []
+    assert query(prepared, "SELECT * FROM auth_user") == []
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(start: Start) -> None:
@@ -144,12 +162,11 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(start: St
     assert "Secr3t" not in sentence
 
 
-def test_a_valkey_that_cannot_start_leads_to_its_log(start: Start, var: Path) -> None:
-    var.mkdir(mode=0o700)
-    (var / "valkey.sock").mkdir()
+def test_a_valkey_that_cannot_start_leads_to_its_log(start: Start, prepared: Path) -> None:
+    (prepared / "valkey.sock").mkdir()
     sentence = start(PULSEWATCH_ADMIN_PASSWORD=PASSWORD).sentence()
-    assert sentence == f"pulsewatch: the embedded Valkey does not start; {var}/valkey.log says why."
-    assert (var / "valkey.log").read_text()
+    assert sentence == f"pulsewatch: the embedded Valkey does not start; {prepared}/valkey.log says why."
+    assert (prepared / "valkey.log").read_text()
 
 
 def test_where_the_wheel_has_no_valkey_one_on_path_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -165,7 +182,11 @@ def test_where_the_wheel_has_no_valkey_one_on_path_is_taken(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("sign", ["run.lock", "valkey.sock", "gunicorn.sock"])
-def test_an_end_asked_for_during_the_start_leaves_nothing_running(start: Start, var: Path, sign: str) -> None:
+def test_an_end_asked_for_during_the_start_leaves_nothing_running(
+    request: pytest.FixtureRequest, start: Start, var: Path, sign: str
+) -> None:
+    if sign != "run.lock":  # which is there before the tables are made
+        request.getfixturevalue("prepared")
     console = start()
     until((var / sign).exists)
     console.end()
@@ -247,9 +268,9 @@ def test_a_generated_password_is_shown_once_and_the_next_start_finds_everything_
 
 
 def test_a_given_database_and_redis_are_used_and_beat_can_be_left_to_another_host(
-    console: Console, start: Start, var: Path, mariadb: MariaDB, redis_server: Redis
+    console: Console, start: Start, var: Path, migrated_database: MariaDB, redis_server: Redis
 ) -> None:
-    other = start(DATABASE_URL=mariadb.url, REDIS_URL=redis_server.url, SCHEDULER_ENABLED="false")
+    other = start(DATABASE_URL=migrated_database.url, REDIS_URL=redis_server.url, SCHEDULER_ENABLED="false")
     other.until_ready()
     parts = list(other.look().values())
     assert len(parts) >= 8
@@ -260,9 +281,9 @@ def test_a_given_database_and_redis_are_used_and_beat_can_be_left_to_another_hos
     assert console.web.get("/ready").status == 200  # the one beside it
 
 
-def test_what_is_missing_is_said_after_a_while(start: Start, tmp_path: Path, var: Path) -> None:
+def test_what_is_missing_is_said_after_a_while(tmp_path: Path, prepared: Path) -> None:
     impatient = "import sys; from pulsewatch import launch; launch.READY_SECONDS = 3; sys.exit(launch.main())"
-    given = {"ENV_FILE": "", "VAR_DIR": str(var), "REDIS_URL": "redis://127.0.0.1:1/0"}
+    given = {"ENV_FILE": "", "VAR_DIR": str(prepared), "REDIS_URL": "redis://127.0.0.1:1/0"}
     waiting = Console([sys.executable, "-c", impatient], PROJECT, tmp_path / "impatient", **given)
     try:
         until(lambda: re.search(r"Not ready after \d+ s: redis: Redis connection failed\. ", waiting.said))
@@ -275,6 +296,7 @@ def test_what_is_missing_is_said_after_a_while(start: Start, tmp_path: Path, var
 PARTS = {"web": "pulsewatch.wsgi", "worker-fast": "--queues fast", "beat": " beat", "valkey": "valkey-server"}
 
 
+@pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_dies_ends_all_and_is_named(start: Start, part: str) -> None:
     console = start()
@@ -285,6 +307,7 @@ def test_a_part_that_dies_ends_all_and_is_named(start: Start, part: str) -> None
     assert f"pulsewatch: Stopped, because {part} ended by itself" in console.said
 
 
+@pytest.mark.usefixtures("prepared")
 def test_processes_that_do_not_answer_any_more_are_gone_within_ten_seconds_all_the_same(start: Start) -> None:
     console = start()
     console.until_ready()
@@ -294,6 +317,7 @@ def test_processes_that_do_not_answer_any_more_are_gone_within_ten_seconds_all_t
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process follow its parent into death")
+@pytest.mark.usefixtures("prepared")
 def test_nothing_outlives_a_killed_launcher(start: Start) -> None:
     console = start()
     console.until_ready()

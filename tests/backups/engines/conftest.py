@@ -1,4 +1,4 @@
-"""A MariaDB and a MySQL for the tests of a module, with schemas of a test's own."""
+"""A MariaDB and a MySQL, with schemas of a test's own."""
 
 import os
 import secrets
@@ -9,11 +9,10 @@ import pytest
 from apps.backups.engines import parse_url
 from apps.backups.engines.mysql import MySQLEngine
 from tests.backups import todo
+from tests.backups.conftest import Server, server_of
 from tests.backups.mysql_schemas import run, url_of
 from tests.backups.oracle_clients import oracle_clients
-from tests.servers import MariaDB, MySQL
-
-Server = MariaDB | MySQL
+from tests.servers import MySQL
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +25,11 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def servers(clients: None) -> Iterator[dict[str, Server]]:
-    with MariaDB("--event-scheduler=ON") as mariadb:
-        if MySQL.unavailable_reason():
-            yield {"MariaDB": mariadb}
-            return
-        with MySQL("--event-scheduler=ON") as mysql:
-            yield {"MariaDB": mariadb, "MySQL": mysql}
+@pytest.fixture
+def servers(clients: None, started: dict[str, Server]) -> dict[str, Server]:
+    """Those that can be had here, with the clients of both on PATH."""
+    kinds = ["MariaDB"] if MySQL.unavailable_reason() else ["MariaDB", "MySQL"]
+    return {kind: server_of(kind, started) for kind in kinds}
 
 
 @pytest.fixture(params=["MariaDB", "MySQL"])

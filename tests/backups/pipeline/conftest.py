@@ -1,4 +1,4 @@
-"""Databases of every kind for the tests of a module, and a storage of a test's own."""
+"""Databases of every kind, and a storage of a test's own."""
 
 import secrets
 from collections.abc import Iterator
@@ -10,9 +10,8 @@ from apps.backups import runner
 from apps.backups.engines import engine_for, parse_url
 from apps.backups.engines.base import Engine
 from apps.core.keys import new_keyset
+from tests.backups.conftest import Server, server_of
 from tests.backups.engines.conftest import clients
-from tests.backups.pipeline.product import Server
-from tests.servers import MariaDB, MySQL, PostgreSQL
 
 __all__ = ["clients"]
 
@@ -32,21 +31,9 @@ def at_every_block(monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def servers(clients: None) -> Iterator[dict[str, Server]]:
-    """Started when first asked for, and once for a module."""
-    made: dict[str, Server] = {}
-    yield made
-    for server in made.values():
-        server.__exit__(None, None, None)
-
-
-def server_of(kind: str, servers: dict[str, Server]) -> Server:
-    if kind == "MySQL" and (reason := MySQL.unavailable_reason()):
-        pytest.skip(reason)
-    if kind not in servers:
-        options = {"MariaDB": ["--event-scheduler=ON"], "MySQL": ["--event-scheduler=ON"], "PostgreSQL": []}[kind]
-        servers[kind] = {"MariaDB": MariaDB, "MySQL": MySQL, "PostgreSQL": PostgreSQL}[kind](*options).start()
-    return servers[kind]
+def servers(clients: None, started: dict[str, Server]) -> dict[str, Server]:
+    """For `server_of`, with the clients of every server on PATH."""
+    return started
 
 
 @pytest.fixture(params=["MariaDB", "MySQL", "PostgreSQL", "SQLite"])

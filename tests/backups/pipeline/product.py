@@ -20,13 +20,10 @@ from apps.core.audit import Actor
 from apps.inventory.models import Database
 from tests.backups import mysql_schemas
 from tests.backups.engines.postgresql import databases
-from tests.servers import MariaDB, MySQL, PostgreSQL
 
 ACTOR = Actor.automation("test")
 OWNER = "this-process"
 CLIENTS = ("mariadb-dump", "mysqldump", "mariadb", "mysql", "pg_dump", "psql")
-
-Server = MariaDB | MySQL | PostgreSQL
 
 
 def register(url: str, name: str = "shop", **options: int) -> Database:

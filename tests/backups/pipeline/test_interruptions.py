@@ -3,6 +3,7 @@
 import secrets
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,11 +12,10 @@ from apps.backups.choices import RestoreKind
 from apps.backups.engines import engine_for, parse_url
 from apps.backups.engines.base import Engine
 from apps.backups.models import BackupJob, Restore
-from tests.backups.pipeline.conftest import server_of
+from tests.backups.conftest import Server, server_of
 from tests.backups.pipeline.product import (
     ACTOR,
     OWNER,
-    Server,
     back_up,
     before_the_second_dump,
     client,
@@ -40,8 +40,11 @@ def on(*kinds: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def filled() -> dict[str, Engine]:
-    return {}
+def filled() -> Iterator[dict[str, Engine]]:
+    made: dict[str, Engine] = {}
+    yield made
+    for engine in made.values():
+        engine.drop()
 
 
 @pytest.fixture

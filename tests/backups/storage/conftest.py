@@ -1,4 +1,4 @@
-"""A private S3 for the tests of a module, and a place of each kind."""
+"""A private S3 for the tests of this folder, and a place of each kind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.backups.storage.places import s3_storage
 from tests.servers import SeaweedFS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFS]:
     with SeaweedFS() as server:
         yield server
