@@ -24,7 +24,7 @@ def record(events: Sequence[AlertEvent]) -> None:
     if not routes:
         return
     know = _know([event.alert for event in told if event.kind == EventKind.CLOSED])
-    _learn_keys(told)
+    learn_keys(told)
     notices = [
         Notice(route=route, event=event, at=event.at)
         for event in told
@@ -46,7 +46,7 @@ def line(alert: Alert, kind: EventKind, text: str, *, at: datetime, by: str = "P
     return AlertEvent(alert=alert, kind=kind, severity=alert.severity, text=text, at=at, by=by)
 
 
-def _learn_keys(events: Sequence[AlertEvent]) -> None:
+def learn_keys(events: Sequence[AlertEvent]) -> None:
     """MySQL does not say which keys a statement for many rows has given them, so they are asked for."""
     if all(event.pk for event in events):
         return

@@ -18,7 +18,7 @@ from django.utils import timezone
 from apps.alerts import channels, messages
 from apps.alerts.choices import DeliveryStatus, EventKind, Occasion
 from apps.alerts.models import MAX_ERROR, Alert, AlertEvent, Delivery, Notice, Route
-from apps.alerts.outbox import line
+from apps.alerts.outbox import BATCH, learn_keys, line
 from apps.alerts.rules import sending
 from apps.alerts.windows import Calendar, Window
 from apps.core import freshness, heartbeats, ids, vault
@@ -207,10 +207,11 @@ def _remind(route: Route, calendar: Calendar, now: datetime) -> int:
         groups = [alerts] if len(alerts) >= sending.GROUP_FROM else [[alert] for alert in alerts]
         for group in groups:
             row = _deliver_later(route, Occasion.REMINDER, group, now)
-            for alert in group:
-                event = line(alert, EventKind.REMINDED, f"{route.name} reminded.", at=now)
-                event.save()
-                Notice.objects.create(route=route, event=event, at=now, delivery=row)
+            events = [line(alert, EventKind.REMINDED, f"{route.name} reminded.", at=now) for alert in group]
+            AlertEvent.objects.bulk_create(events, batch_size=BATCH)
+            learn_keys(events)
+            notices = [Notice(route=route, event=event, at=now, delivery=row) for event in events]
+            Notice.objects.bulk_create(notices, batch_size=BATCH)
     return len(alerts)
 
 

@@ -12,8 +12,8 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from unfold import paginator
 from unfold.admin import ModelAdmin
-from unfold.paginator import InfinitePaginator
 
 from apps.core import services
 from apps.core.audit import Actor
@@ -21,10 +21,11 @@ from apps.core.errors import Conflict, Invalid
 from apps.core.models import AuditEntry, StopSwitch
 
 
-class BoundedPaginator(InfinitePaginator):
+class InfinitePaginator(paginator.InfinitePaginator):
     """Pages forward without counting the table, as far as somebody reads.
 
-    A page begins by reading past all rows before it: the last one of a million would take seconds.
+    A page begins by reading past all rows before it: the last one of a million would take seconds. By this name
+    Unfold's templates know that the number of rows is none.
     """
 
     template_name = "admin/core/pagination.html"
@@ -34,7 +35,7 @@ class BoundedPaginator(InfinitePaginator):
 class ReadOnlyAdmin(ModelAdmin):
     """History: can be looked at, never changed by hand."""
 
-    paginator = BoundedPaginator
+    paginator = InfinitePaginator
     show_full_result_count = False
     list_per_page = 50
 

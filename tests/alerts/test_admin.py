@@ -65,6 +65,11 @@ def test_the_worst_open_alert_is_on_top_of_the_list_and_of_the_overview(operator
     assert "shop.example/2" not in history
 
 
+def test_no_list_of_unknown_length_says_how_long_it_is(operator):
+    for name in ("alert_changelist", "delivery_changelist"):
+        assert "9999999999" not in operator.get(page(name)).content.decode()
+
+
 def test_neither_list_nor_overview_needs_more_queries_for_more_rows(operator, make_route):
     make_route()
     counts = []

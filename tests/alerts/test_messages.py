@@ -158,6 +158,16 @@ def test_reminders_come_at_the_routes_interval_until_somebody_acknowledges(make_
     assert Delivery.objects.filter(occasion="reminder", route__name="never").count() == 0
 
 
+def test_a_reminder_of_many_costs_no_more_statements_than_one_of_a_few(make_route, django_assert_max_num_queries):
+    make_route()
+    settle(KIND, [down(number) for number in range(400)], now=NOW)
+    runner.gather(at(60))
+    with django_assert_max_num_queries(16):
+        assert runner.remind(at(60 + 3600)) == 400
+    assert Notice.objects.filter(event__kind="reminded", delivery__isnull=False).count() == 400
+    assert runner.remind(at(60 + 3601)) == 0
+
+
 def test_many_reminders_are_one_message(make_route):
     make_route()
     settle(KIND, [down(n) for n in range(30)], now=NOW)

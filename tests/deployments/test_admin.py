@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from apps.console import roles
 from apps.core import ids
-from apps.core.admin import BoundedPaginator
+from apps.core.admin import InfinitePaginator
 from apps.core.audit import Actor
 from apps.core.models import AuditEntry
 from apps.deployments import preparation, runner, services
@@ -59,7 +59,7 @@ def tick(client, row: Deployment, key: str = "network_policies", **words: str) -
 
 
 def test_a_list_ends_with_a_sentence_before_its_pages_become_slow(operator, monkeypatch):
-    monkeypatch.setattr(BoundedPaginator, "num_pages", 2)
+    monkeypatch.setattr(InfinitePaginator, "num_pages", 2)
     monkeypatch.setattr(DeploymentAdmin, "list_per_page", 1)
     workload = WorkloadFactory()
     for _ in range(3):
