@@ -19,6 +19,7 @@ class Standings:
         self.held = False  # do we suspect ourselves?
         self._targets: dict[str, Watched] = {}
         self._seen: dict[str, Seen] = {}
+        self._stands: dict[str, str] = {}  # the status of each target that is stored
         self._failures: deque[float] = deque()  # when, of the last minute
 
     def __bool__(self) -> bool:
@@ -28,6 +29,7 @@ class Standings:
         """A target as it was loaded."""
         self._targets[one.key] = one
         if one.last is not None:
+            self._stands[one.key] = one.status
             down = one.since.timestamp() if one.status == FAILED and one.since else None
             self._seen[one.key] = Seen(one.last.timestamp(), one.failing, down)
             if one.failing:
@@ -54,9 +56,18 @@ class Standings:
         seen = self._seen.get(one.key)
         return seen is not None and (seen.down_since is None or seen.at - seen.down_since <= WINDOWS[-1][0])
 
+    def changes(self, one: Watched, status: str) -> bool:
+        """Whether a check may change how a target stands, so that its state and alert should follow soon.
+
+        A first good answer is no news that anybody waits for, and one of unknown outcome says nothing.
+        """
+        known = self._stands.get(one.key)
+        return status not in (UNKNOWN, known) and (known is not None or status == FAILED)
+
     def flipped(self, flips: Iterable[Flip]) -> None:
-        """Remember since when a target is down."""
+        """Remember how targets stand now, and since when one is down."""
         for flip in flips:
+            self._stands[flip.watched.key] = flip.after.status
             if seen := self._seen.get(flip.watched.key):
                 down = flip.after.status == FAILED and flip.after.since is not None
                 seen.down_since = flip.after.since.timestamp() if down and flip.after.since else None

@@ -1,6 +1,8 @@
 """Slices on real targets and a real database; a slice is shorter here, and begins when the test says."""
 
 import asyncio
+import gc
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,10 +13,13 @@ from django.db import OperationalError
 
 from apps.alerts.models import Alert
 from apps.core import audit
-from apps.health import prober, slices, standings
+from apps.health import prober, recording, slices, standings
 from apps.health.models import DatabaseCheck, DatabaseState, EndpointCheck, EndpointState, ProbeSlice
 from apps.health.prober import Clock, Prober, Report
+from apps.health.recording import Flip
 from apps.health.rules import schedule
+from apps.health.rules.checks import Course
+from apps.health.watched import Watched
 from apps.inventory import targets
 from apps.inventory.models import Database, Endpoint
 from tests.factories import EndpointFactory, ServiceFactory, WorkloadFactory
@@ -120,6 +125,65 @@ def test_a_target_goes_down_after_three_failures_opens_one_alert_and_is_back_aft
     assert [check.status for check in EndpointCheck.objects.order_by("at")] == [
         *("healthy", "failed", "failed", "failed", "healthy", "healthy")
     ]
+
+
+def test_good_answers_wait_for_one_another_and_a_change_does_not(server, monkeypatch):
+    batches: list[Counter[str]] = []
+    store = recording.store
+
+    def watch(results, missed=()):
+        batches.append(Counter(result.verdict.status for result in results))
+        return store(results, missed)
+
+    monkeypatch.setattr(recording, "store", watch)
+    monkeypatch.setattr(prober, "BATCH_SECONDS", 1e6)
+    monkeypatch.setattr(prober, "_superseded", lambda *_: False)  # a busy machine gives up no check here
+    endpoints(server, 40)
+    probe(0)
+    assert batches == [{"healthy": 40}], "also when nobody has asked them before"
+
+    batches.clear()
+    monkeypatch.setattr(sys.modules[__name__], "QUICK", 5)
+    server.starts_over(Reply(503), *[Reply(200)] * 38, Reply(200))
+    probe(1)
+    assert batches[0]["failed"] == 1
+    assert len(batches) > 1, "it is not stored at the end of the slice"
+
+
+def test_what_may_change_how_a_target_stands_is_known_from_what_is_stored():
+    def target(pk: int, status: str = "unknown", last: datetime | None = START) -> Watched:
+        return Watched("endpoint", pk, 60, 3, 2, 1000, START, None, last=last, status=status, since=last)
+
+    new, well, slow, down = target(1, last=None), target(2, "healthy"), target(3, "degraded"), target(4, "failed")
+    stands = standings.Standings()
+    for one in (new, well, slow, down):
+        stands.add(one)
+
+    def news(*statuses: str) -> list[list[str]]:
+        return [[status for status in statuses if stands.changes(one, status)] for one in (new, well, slow, down)]
+
+    every = ("healthy", "degraded", "failed", "unknown")
+    assert news(*every) == [["failed"], ["degraded", "failed"], ["healthy", "failed"], ["healthy", "degraded"]]
+    stands.flipped([Flip(one, "", Course("failed", START, 3, 0)) for one in (new, well, slow, down)])
+    assert news(*every) == [["healthy", "degraded"]] * 4
+
+
+def test_garbage_is_looked_for_as_usual_after_a_slice(server):
+    endpoints(server)
+    usual, during = gc.get_threshold(), []
+
+    class Looking(Prober):
+        async def _see(self, one):
+            during.append((gc.get_threshold(), gc.get_freeze_count() > 0))
+            return await super()._see(one)
+
+    async def run() -> None:
+        made = [Looking(allow_loopback=True, clock=QuickClock(START)) for _ in range(2)]
+        await asyncio.gather(*(one.run(0, 1, START) for one in made))
+
+    asyncio.run(run())
+    assert during == [(prober.GARBAGE, True)]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
 
 
 def test_a_doubled_message_and_a_second_beat_check_nothing_twice(server):
