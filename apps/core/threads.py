@@ -1,8 +1,9 @@
 """Threads for what may hang: the system's name look-up, a driver, a file on a network that is gone."""
 
+import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -72,3 +73,17 @@ class LeftBehind(ThreadPoolExecutor):
             del call, future, ask
             with self._lock:
                 self._waiting -= 1
+
+
+def run(work: Coroutine[Any, Any, Found], *, resolvers: int) -> Found:
+    """As asyncio.run, but look-ups of names that still hang at the end are left behind.
+
+    `resolvers` are the threads that may look names up; asyncio's own are a handful on a small machine, which a few
+    names without an answering server hold for half a minute.
+    """
+
+    async def all_of_it() -> Found:
+        asyncio.get_running_loop().set_default_executor(LeftBehind(resolvers, "resolve"))
+        return await work
+
+    return asyncio.run(all_of_it())

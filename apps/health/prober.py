@@ -60,6 +60,7 @@ CATCH_UP_SECONDS = 5.0  # checks that are late are spread over this time
 HELD_UP_SECONDS = 2.0  # a check that is later than this is one of many
 GIVE_UP = timedelta(seconds=60)  # after the end of the slice, when the database still takes nothing
 RETRY_SECONDS = 1.0  # before a slice that could not begin asks the database again
+RESOLVERS = 256  # threads that look names up; most of them are made only when so many hang
 FILES_KEPT = 128  # of the limit of open files, for all but checks
 SUSPECTS_SHARE = 0.75  # of the places: so many may be held by targets that failed the last time
 # Objects before a look for garbage, and looks before one at older objects (Python: 700, 10, 10). A check makes few
@@ -139,7 +140,7 @@ class Prober:
 
     async def _run(self, shard: int, shards: int, minute: datetime) -> Report | None:
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(LeftBehind(64, "resolve"))  # name servers may hang too
+        loop.set_default_executor(LeftBehind(RESOLVERS, "resolve"))  # name servers may hang too
         try:
             self._end, holder = schedule.window(minute)[1], slices.new_holder()
             taken = await self._insistently(

@@ -1,6 +1,5 @@
 """Samples every instance once a minute: read, judge, store."""
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from django.db import IntegrityError, transaction
 
 from apps.core import ids
 from apps.core.reach import guarded_socket, places_of
+from apps.core.threads import run
 from apps.health import rules
 from apps.health.choices import SampleSource
 from apps.health.models import HealthCheck
@@ -19,6 +19,8 @@ from apps.health.probers.instance import Target, observe_all
 from apps.inventory.models import Instance
 
 logger = logging.getLogger(__name__)
+
+RESOLVERS = 256  # threads that look names up; most of them are made only when so many hang
 
 
 def sample(now: datetime) -> list[HealthCheck]:
@@ -59,7 +61,7 @@ def look_at(
 def observe(targets: Sequence[Target]) -> list[rules.Observation]:
     """Read all of them at the same time, in their order, as far as their addresses may be asked."""
     sockets = guarded_socket(allow_loopback=settings.PROBE_ALLOW_LOOPBACK, always=places_of(settings.SELF_URL))
-    return asyncio.run(observe_all(targets, sockets=sockets))
+    return run(observe_all(targets, sockets=sockets), resolvers=RESOLVERS)
 
 
 def target(instance: Instance) -> Target:

@@ -2,18 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
 
 from django.conf import settings
 
 from apps.core import audit
 from apps.core.errors import Conflict, Invalid, PulsewatchError, Transient
 from apps.core.reach import Place, places_of
-from apps.core.threads import LeftBehind
+from apps.core.threads import run
 from apps.health import watched
 from apps.health.probers.database import Looker
 from apps.health.probers.database import Target as DatabaseTarget
@@ -29,7 +28,6 @@ AT_ONCE = 4  # such checks in one web process: a quarter of its threads, with th
 OWN_PATIENCE = 1.0  # seconds for looking our own name up, before the check begins
 RESOLVERS = 8  # threads of one check that look names up
 
-Found = TypeVar("Found")
 _free = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -61,7 +59,9 @@ def try_endpoint(*, endpoint: Endpoint, actor: audit.Actor) -> Trial:
         raise Invalid(f"It cannot be asked: {error}") from error
     with _turn():
         audit.record(actor=actor, action="endpoint.try", subject=subject(endpoint))
-        [answer] = _run(_ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)))
+        [answer] = run(
+            _ask(replace(target, timeout=min(target.timeout, PATIENCE), keep_alive=False)), resolvers=RESOLVERS
+        )
     verdict = judge_answer(answer, target.expected)
     return Trial(
         status=verdict.status,
@@ -83,7 +83,7 @@ def ask_all(endpoints: Sequence[Endpoint], *, patience: float) -> dict[int, Verd
             found[row.pk] = Verdict(UNKNOWN, str(error))
         else:
             wanted[row.pk] = replace(target, timeout=min(target.timeout, patience), keep_alive=False)
-    answers = _run(_ask(*wanted.values())) if wanted else []
+    answers = run(_ask(*wanted.values()), resolvers=RESOLVERS) if wanted else []
     for (pk, target), answer in zip(wanted.items(), answers, strict=True):
         found[pk] = judge_answer(answer, target.expected)
     return found
@@ -97,7 +97,7 @@ def try_database(*, database: Database, actor: audit.Actor) -> Trial:
     target = DatabaseTarget(address_of(database), min(database.timeout_seconds, PATIENCE))
     with _turn():
         audit.record(actor=actor, action="database.try", subject=f"database:{database.name}")
-        look, verdict = judge_look(_run(_look(target)), database.slow_query_ms)
+        look, verdict = judge_look(run(_look(target), resolvers=RESOLVERS), database.slow_query_ms)
     return Trial(
         status=verdict.status,
         reason=verdict.reason,
@@ -120,16 +120,6 @@ def _turn() -> Iterator[None]:
         yield
     finally:
         _free.release()
-
-
-def _run(work: Coroutine[Any, Any, Found]) -> Found:
-    """Run it in a loop of its own. Name look-ups that still hang at the end are left behind."""
-
-    async def run() -> Found:
-        asyncio.get_running_loop().set_default_executor(LeftBehind(RESOLVERS, "try"))
-        return await work
-
-    return asyncio.run(run())
 
 
 async def _own_places(patience: float) -> frozenset[Place]:

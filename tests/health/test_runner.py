@@ -1,6 +1,10 @@
 """Sampling: what is read, judged and stored."""
 
+import functools
 import json
+import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +15,7 @@ from django.db import IntegrityError, connection, transaction
 
 from apps.health import runner
 from apps.health.models import HealthCheck
+from apps.health.probers.instance import Target
 from apps.health.rules import Counters, Dependency, Observation
 from apps.inventory.models import Instance, Service
 from tests.factories import HealthCheckFactory, InstanceFactory, ServiceFactory, WorkloadFactory
@@ -220,3 +225,26 @@ def test_the_metadata_service_is_never_asked_whoever_registers_it(url):
 
     assert (row.instance_id, row.overall_status) == (instance.pk, "unhealthy")
     assert "link-local or metadata address, which is never asked" in str(row.reasons)
+
+
+def test_instances_whose_names_nobody_looks_up_hold_up_neither_the_others_nor_the_tick(monkeypatch, settings):
+    settings.PROBE_ALLOW_LOOPBACK = True
+    over, real = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host, *rest, **named):
+        if str(host).endswith(".example"):
+            over.wait(30)
+        return real("127.0.0.1", *rest, **named)
+
+    with http_app(ready=ready()) as app:
+        named = app.url.replace("127.0.0.1", "well.invalid")
+        urls = [*(f"http://lost-{number}.example" for number in range(40)), named]
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(runner, "places_of", lambda _: frozenset())
+        monkeypatch.setattr(runner, "observe_all", functools.partial(runner.observe_all, timeout=1.0))
+        started = time.monotonic()
+        seen = runner.observe([Target(url, f"{url}/ready") for url in urls])
+    assert time.monotonic() - started < 15
+    over.set()
+    assert {one.failure for one in seen[:-1]} == {"did not answer within 1 s"}
+    assert (seen[-1].failure, seen[-1].http_status) == ("", 200)

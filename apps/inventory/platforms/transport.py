@@ -21,10 +21,12 @@ from aiohttp.client_exceptions import UnixClientConnectorError
 
 from apps.core.reach import guarded_socket
 from apps.core.redaction import redact
+from apps.core.threads import run
 from apps.inventory.platforms.base import PlatformError, PlatformUnavailable
 from apps.inventory.rules import http_url_fault
 
 MAX_BODY = 64 * 1024  # bytes of an answer to an order that are read: none we understand is longer
+RESOLVERS = 4  # threads that look names up, for one call
 MAX_LIST = 4 * 1024 * 1024  # bytes of a list that was asked for: 100 deployments of GitHub's are about 0.4 MB
 MAX_SAID = 200  # characters of another side's words that are passed on
 MAX_LINK = 300  # characters of a link
@@ -114,12 +116,12 @@ def post(
     `repeatable`: the other side does it once however often it is sent. Without that, a request that may have arrived
     is not sent twice. Raises PlatformUnavailable or PlatformError when there was no answer.
     """
-    return asyncio.run(_exchange(_Call("POST", url, prepare, again, repeatable, MAX_BODY), limits))
+    return run(_exchange(_Call("POST", url, prepare, again, repeatable, MAX_BODY), limits), resolvers=RESOLVERS)
 
 
 def get(url: str, headers: Mapping[str, str], *, limits: Limits, again: Callable[[Answer], bool]) -> Answer:
     """Ask for a list. Raises as `post` does."""
-    return asyncio.run(_exchange(_Call("GET", url, lambda: (headers, b""), again, True, MAX_LIST), limits))
+    return run(_exchange(_Call("GET", url, lambda: (headers, b""), again, True, MAX_LIST), limits), resolvers=RESOLVERS)
 
 
 def call(
@@ -133,8 +135,9 @@ def call(
     route: Route = ROUTE,
 ) -> Answer:
     """Any request that does no harm when it arrives twice. Raises as `post` does."""
-    return asyncio.run(
+    return run(
         _exchange(_Call(method, url, lambda: (headers, body), again, True, MAX_LIST, route), limits),
+        resolvers=RESOLVERS,
     )
 
 
