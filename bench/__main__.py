@@ -53,7 +53,7 @@ def _web(report: Report, groups: list[str], *, rows: int, history: int) -> None:
         import django
 
         django.setup()
-        from bench import api, builds, checks, probes, requests, rollups, scaling
+        from bench import api, builds, checks, probes, requests, rollups, scaling, sharing
 
         if "probes" in groups:
             probes.run(report)
@@ -61,6 +61,7 @@ def _web(report: Report, groups: list[str], *, rows: int, history: int) -> None:
             requests.run(report)
         if "checks" in groups:
             checks.run(report)
+            sharing.run(report)
         if "api" in groups:
             api.run(report, history=history)
         if "builds" in groups:

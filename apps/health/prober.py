@@ -61,6 +61,7 @@ HELD_UP_SECONDS = 2.0  # a check that is later than this is one of many
 GIVE_UP = timedelta(seconds=60)  # after the end of the slice, when the database still takes nothing
 RETRY_SECONDS = 1.0  # before a slice that could not begin asks the database again
 RESOLVERS = 256  # threads that look names up; most of them are made only when so many hang
+CLOCK_JUMPS = 5.0  # seconds by which the clock is set between two signs of life: then all the others' look old or new
 FILES_KEPT = 128  # of the limit of open files, for all but checks
 SUSPECTS_SHARE = 0.75  # of the places: so many may be held by targets that failed the last time
 # Objects before a look for garbage, and looks before one at older objects (Python: 700, 10, 10). A check makes few
@@ -391,15 +392,17 @@ class Prober:
     async def _beating(self) -> None:
         """Give signs of life; and take over what lies there, unless the database has just kept everybody waiting.
 
-        After a freeze all signs are old, this prober's own too, which was sent before it. So it speaks again at once,
-        and gives the others the time to do the same.
+        After a freeze all signs are old, this prober's own too, which was sent before it; and so they are when the
+        clock was set. So it speaks again at once, and gives the others the time to do the same.
         """
-        calm = False
+        calm, jumped = False, self._ahead()
         while True:
             asked = time.monotonic()
             try:
                 mine = await self._database(self._live, storing=self._stores())
-                before, calm = calm, time.monotonic() - asked < slices.BEAT_SECONDS / 2
+                prompt, ahead = time.monotonic() - asked < slices.BEAT_SECONDS / 2, self._ahead()
+                before, calm = calm, prompt and abs(ahead - jumped) < CLOCK_JUMPS
+                jumped = ahead
                 if len(mine) < len(self._held):
                     # Somebody took us for dead. What is measured is still stored; all else is his.
                     self._plan.clear()
@@ -414,6 +417,10 @@ class Prober:
                 await asyncio.sleep(slices.BEAT_SECONDS / 4)
             if calm:
                 await asyncio.sleep(slices.BEAT_SECONDS)
+
+    def _ahead(self) -> float:
+        """Seconds by which everybody's clock was set, or the machine was asleep, since the slice began."""
+        return (self._clock.wall() - self._clock.now()).total_seconds()
 
     def _live(self, *, storing: bool) -> list[ProbeSlice]:
         return slices.beat(self._held, self._clock.wall(), suspicious=self._standings.held, storing=storing)

@@ -3,7 +3,7 @@ the prober: ten seconds take half a one."""
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError, connection
@@ -53,6 +53,41 @@ def test_whoever_was_kept_waiting_says_at_once_that_he_lives_and_takes_nobody_fo
     assert beats[2] - beats[1] < 0.16, "the stored time is the one before the freeze; a second one says the present"
     first = next(at for what, at in done if what == "adopt")
     assert first - beats[2] > 0.16
+
+
+def test_a_clock_that_jumps_within_a_slice_makes_nobody_look_dead(server, monkeypatch):  # noqa: F811
+    """Every sign of life is ten minutes old then, until each has given a new one."""
+    endpoints(server)
+    done: list[tuple[str, datetime, float]] = []
+    tell, adopt = slices.beat, slices.adopt_abandoned
+
+    class Jumping(QuickClock):
+        def wall(self) -> datetime:
+            now = self.now()
+            return now + timedelta(minutes=10) if now > START + LENGTH else now
+
+    def telling(held, now, **how):
+        done.append(("beat", now, time.monotonic()))
+        return tell(held, now, **how)
+
+    def adopting(now):
+        done.append(("adopt", now, time.monotonic()))
+        return adopt(now)
+
+    monkeypatch.setattr(schedule, "MINUTE", 3 * LENGTH)
+    monkeypatch.setattr(slices, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(slices, "beat", telling)
+    monkeypatch.setattr(slices, "adopt_abandoned", adopting)
+
+    report = asyncio.run(Prober(allow_loopback=True, clock=Jumping(START)).run(0, 1, START))
+
+    assert report is not None
+    assert report.checks == 3
+    assert ProbeSlice.objects.get().finished_at is not None
+    jumped = next(at for what, now, at in done if what == "beat" and now > START + timedelta(minutes=10))
+    adopts = [at for what, _, at in done if what == "adopt" and at > jumped]
+    assert adopts
+    assert adopts[0] - jumped > 0.16
 
 
 def test_an_owner_who_speaks_up_in_the_last_moment_keeps_his_slice():
