@@ -65,7 +65,7 @@ CLOCK_JUMPS = 5.0  # seconds by which the clock is set between two signs of life
 FILES_KEPT = 128  # of the limit of open files, for all but checks
 SUSPECTS_SHARE = 0.75  # of the places: so many may be held by targets that failed the last time
 # Objects before a look for garbage, and looks before one at older objects (Python: 700, 10, 10). A check makes few
-# cycles but many objects that live as long as it does: the usual looks took four tenths of its CPU.
+# cycles but many objects that live as long as it does: the usual looks took a quarter of its CPU.
 GARBAGE = (50_000, 10, 20)
 
 
