@@ -80,7 +80,7 @@ CHECKS = st.tuples(
 
 @pytest.mark.engine
 @pytest.mark.django_db
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     samples=st.lists(st.lists(st.tuples(SOURCE, SAMPLES), min_size=1, max_size=60), min_size=1, max_size=3),
     checks=st.lists(CHECKS, min_size=1, max_size=60),

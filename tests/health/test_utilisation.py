@@ -69,7 +69,7 @@ LOOKS = st.lists(st.tuples(st.integers(-61, 0), LOADS, LOADS, st.none() | st.int
 
 @pytest.mark.engine
 @pytest.mark.django_db
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.integers(0, 5), LOOKS), min_size=1, max_size=5))
 def test_a_row_equals_one_worked_out_by_hand(fleet):
     """Each instance: its workload, whether it is active, its age in minutes, and samples at so many minutes."""

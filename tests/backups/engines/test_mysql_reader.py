@@ -99,7 +99,7 @@ def test_the_size_of_the_blocks_changes_nothing(size: int) -> None:
     assert content(dump(), size) == content(dump())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, len(dump())), max_size=30))
 def test_any_cut_of_the_same_bytes_gives_the_same_content(cuts: list[int]) -> None:
     data, reader = dump(), MySQLReader()
@@ -195,7 +195,7 @@ def test_a_name_loses_its_quotes(name: bytes, plain: str) -> None:
     assert unquoted(name) == plain
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(max_size=3000), st.integers(1, 500))
 def test_any_bytes_at_all_are_read_without_an_error(noise: bytes, size: int) -> None:
     data = dump()[:7000] + noise

@@ -75,7 +75,7 @@ def test_how_the_pages_lie_does_not_count(database: SQLiteEngine) -> None:
     assert one.other == other.other
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 300_000), st.randoms())
 def test_the_content_does_not_depend_on_the_blocks(sample: bytes, size: int, chance: random.Random) -> None:
     size = chance.randint(1000, size + 1000)
