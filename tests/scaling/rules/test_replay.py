@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apps.scaling.rules.evaluation import DOWN, HOLD, UP, Past, evaluate
@@ -59,6 +59,7 @@ def live(policy, totals, *, count, gaps=frozenset(), refused=frozenset(), others
     st.sets(st.integers(2, 23)),
     st.dictionaries(st.integers(11, 100), st.sampled_from([1, 2]), max_size=2),
 )
+@example([0, 0, 0, 0], 1, {14}, set(), {14: 1})  # somebody adds one, and the minute in which he does is lost
 def test_the_replay_of_the_policy_that_ran_gives_the_decisions_that_were_made(levels, count, gaps, refused, others):
     totals = [level for level in levels for _ in range(5)]
     gaps -= {*range(11)}  # before the first recorded minute nobody knows how many ran
