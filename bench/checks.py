@@ -39,7 +39,7 @@ def run(report: Report) -> None:
                     "ours": lambda: _ours(seconds=COMPARED / PACE)["cpu_ms"],
                     "blackbox": lambda: peer.cpu_ms(f"http://127.0.0.1:{port}/", COMPARED),
                 },
-                runs=3,
+                runs=7,
             )
         report.figure("one check, judged and stored: CPU", cost["ours"], "ms")
         report.figure("one check by blackbox_exporter, stored nowhere: CPU", cost["blackbox"], "ms")

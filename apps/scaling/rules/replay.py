@@ -64,24 +64,27 @@ class History:
         made = self._windows.setdefault((policy.evaluation_period_seconds, policy.metrics), {})
         found = made.get(start)
         if found is None:
-            end = start + policy.evaluation_period_seconds
-            known = [minute for at in range(start, end, MINUTE) if (minute := self.by_start().get(at)) is not None]
-            last = known[-1] if known else None
-            mean = sum(self.ran()[minute.at] for minute in known) / len(known) if known else 0.0
+            minutes, ran = self.by_start(), self.ran()
+            counts, last = [], None
+            for at in range(start, start + policy.evaluation_period_seconds, MINUTE):
+                if at in minutes:
+                    counts.append(ran[at])
+                    last = minutes[at]
             # A count that was noted before or after is known already, or has changed since.
-            certain = last is not None and last.ran == self.ran()[last.at]
-            told = (last.ran, last.at + MINUTE) if last and certain else (0, 0)
-            found = made[start] = (window(policy, self.by_start(), start), *told, mean)
+            told = (last.ran, last.at + MINUTE) if last is not None and last.ran == ran[last.at] else (0, 0)
+            mean = sum(counts) / len(counts) if counts else 0.0
+            found = made[start] = (window(policy, minutes, start), *told, mean)
         return found
 
     def peaks(self, metrics: tuple[str, ...]) -> Mapping[int, float]:
         """By minute, how many instances the hottest metric would fill; minutes without figures are left out."""
         if metrics not in self._peaks:
-            self._peaks[metrics] = {
-                minute.at: (self.ran()[minute.at] or 1) * max(_up(minute, metric) for metric in metrics)
-                for minute in self.minutes
-                if minute.expected
-            }
+            ran, peaks = self.ran(), {}
+            for minute in self.minutes:
+                if minute.expected:
+                    hottest = max([_up(minute, metric) for metric in metrics])  # a list: a million are made
+                    peaks[minute.at] = (ran[minute.at] or 1) * hottest
+            self._peaks[metrics] = peaks
         return self._peaks[metrics]
 
 

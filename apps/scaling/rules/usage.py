@@ -6,9 +6,11 @@ loaded on the way down; one that is still warming up counts as idle on the way u
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from apps.scaling.rules.policy import CPU, MINUTE, Policy
 
+_start = attrgetter("at")
 FULL = 100.0  # percent
 NOTED_FOR = 3600  # seconds before and after it for which a platform's count is taken to hold: the longest window
 DELAY = 15  # seconds from a window's end to its evaluation: the samples of its last minute arrive meanwhile
@@ -61,15 +63,16 @@ def running(minutes: Iterable[Minute]) -> dict[int, int]:
     The platform's count is noted in the last minute of each window. It holds for the minutes before it, as a change is
     made right after a window's end, and for those since the last one; at most an hour, else the instances are counted.
     """
-    ordered = sorted(minutes, key=lambda minute: minute.at)
+    ordered = sorted(minutes, key=_start)
     found = {minute.at: minute.expected for minute in ordered}
     for way in (ordered, reversed(ordered)):  # what is noted next comes last, and wins
-        at, units = 0, None
+        noted, units = 0, None
         for minute in way:
+            at = minute.at
             if minute.units is not None:
-                at, units = minute.at, minute.units
-            if units is not None and abs(minute.at - at) <= NOTED_FOR:
-                found[minute.at] = units
+                noted, units = at, minute.units
+            if units is not None and -NOTED_FOR <= at - noted <= NOTED_FOR:
+                found[at] = units
     return found
 
 
