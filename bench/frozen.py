@@ -93,7 +93,7 @@ def _until(moment: float) -> None:
 
 
 def _say(what: str) -> None:
-    print(f"{datetime.now():%H:%M:%S} {what}", flush=True)  # noqa: DTZ005  (for the person watching)
+    print(f"{datetime.now().astimezone():%H:%M:%S} {what}", flush=True)
 
 
 def main() -> int:

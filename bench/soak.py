@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _wait(what: str, seconds: int) -> None:
-    print(f"{datetime.now():%H:%M:%S} {what}, {seconds} s", flush=True)  # noqa: DTZ005  (for the person watching)
+    print(f"{datetime.now().astimezone():%H:%M:%S} {what}, {seconds} s", flush=True)
     time.sleep(seconds)
 
 

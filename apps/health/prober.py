@@ -13,15 +13,15 @@ import math
 import resource
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, connection, transaction
 
+from apps.core import garbage
 from apps.core.reach import Place
 from apps.core.threads import LeftBehind
 from apps.health import recording, slices, standings, watched
@@ -64,9 +64,6 @@ RESOLVERS = 256  # threads that look names up; most of them are made only when s
 CLOCK_JUMPS = 5.0  # seconds by which the clock is set between two signs of life: then all the others' look old or new
 FILES_KEPT = 128  # of the limit of open files, for all but checks
 SUSPECTS_SHARE = 0.75  # of the places: so many may be held by targets that failed the last time
-# Objects before a look for garbage, and looks before one at older objects (Python: 700, 10, 10). A check makes few
-# cycles but many objects that live as long as it does: the usual looks took a quarter of its CPU.
-GARBAGE = (50_000, 10, 20)
 
 
 class Clock:
@@ -136,7 +133,7 @@ class Prober:
 
     async def run(self, shard: int, shards: int, minute: datetime) -> Report | None:
         """Check what is due in the slice, until its end. None when another worker has it."""
-        with _little_garbage():
+        with garbage.seldom():  # a check makes few cycles, and many objects that live as long as it does
             return await self._run(shard, shards, minute)
 
     async def _run(self, shard: int, shards: int, minute: datetime) -> Report | None:
@@ -464,23 +461,6 @@ class Prober:
                 "lag_p99_ms": round(1000 * lags[len(lags) * 99 // 100], 1) if lags else None,
             },
         )  # fmt: skip
-
-
-_collectors: list[tuple[int, int, int]] = []  # what held before, for each slice that runs in this process
-
-
-@contextmanager
-def _little_garbage() -> Iterator[None]:
-    """Look for garbage seldom, until the last slice of this process ends."""
-    _collectors.append(_collectors[0] if _collectors else gc.get_threshold())
-    gc.set_threshold(*GARBAGE)
-    try:
-        yield
-    finally:
-        usual = _collectors.pop()
-        if not _collectors:
-            gc.unfreeze()
-            gc.set_threshold(*usual)
 
 
 def _superseded(one: Watched, at: datetime, now: float) -> bool:

@@ -4,10 +4,9 @@ import asyncio
 import ssl
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,32 +18,17 @@ from apps.alerts.models import Alert, Delivery, MaintenanceWindow
 from apps.core.audit import Actor
 from apps.health import alerting, prober, standings
 from apps.health.models import EndpointState
-from apps.health.prober import Clock, Prober
+from apps.health.prober import Prober
 from apps.health.rules import schedule, suspicion
 from apps.inventory.models import Endpoint
 from tests.alerts.conftest import received
 from tests.factories import EndpointFactory, WorkloadFactory
+from tests.health.quick import LENGTH, QUICK, START, QuickClock
 from tests.receiver import Receiver, Reply, receiver
 from tests.servers import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
-START = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LENGTH = timedelta(seconds=10)  # of a slice, in the time of its own clock
-QUICK = 20  # times faster than everybody else's
 ANA = Actor.automation("ana")
-
-
-class QuickClock(Clock):
-    """Begins at a moment of the test's choice and runs fast."""
-
-    def __init__(self, start: datetime) -> None:
-        self._from, self._mono = start.timestamp(), time.monotonic()
-
-    def time(self) -> float:
-        return self._from + (time.monotonic() - self._mono) * QUICK
-
-    def wall(self) -> datetime:
-        return self.now()
 
 
 @pytest.fixture(autouse=True)

@@ -2,82 +2,30 @@
 
 import asyncio
 import gc
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError
 
 from apps.alerts.models import Alert
-from apps.core import audit
+from apps.core import audit, garbage
 from apps.health import prober, recording, slices, standings
 from apps.health.models import DatabaseCheck, DatabaseState, EndpointCheck, EndpointState, ProbeSlice
-from apps.health.prober import Clock, Prober, Report
+from apps.health.prober import Prober, Report
 from apps.health.recording import Flip
 from apps.health.rules import schedule
 from apps.health.rules.checks import Course
 from apps.health.watched import Watched
 from apps.inventory import targets
 from apps.inventory.models import Database, Endpoint
-from tests.factories import EndpointFactory, ServiceFactory, WorkloadFactory
-from tests.receiver import Receiver, Reply, Trouble, receiver
+from tests.factories import ServiceFactory
+from tests.health import quick
+from tests.health.quick import LENGTH, START, QuickClock, endpoints, probe, probe_at
+from tests.receiver import Reply, Trouble
 
-pytestmark = pytest.mark.django_db(transaction=True)
-START = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LENGTH = timedelta(seconds=10)  # of a slice, in the time of its own clock
-QUICK = 20  # times faster than everybody else's: ten seconds take half a one
-
-
-class QuickClock(Clock):
-    """Begins at a moment of the test's choice and runs fast."""
-
-    def __init__(self, start: datetime) -> None:
-        self._from, self._mono = start.timestamp(), time.monotonic()
-
-    def time(self) -> float:
-        return self._from + (time.monotonic() - self._mono) * QUICK
-
-    def wall(self) -> datetime:
-        return self.now()
-
-
-@pytest.fixture
-def server() -> Iterator[Receiver]:
-    with receiver() as platform:
-        yield platform
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(schedule, "MINUTE", LENGTH)
-    monkeypatch.setattr(schedule, "LEAD", timedelta(0))
-    monkeypatch.setattr(prober, "LOOK_EVERY", 0.05)
-    monkeypatch.setattr(prober, "STALL_SECONDS", 1.5 * QUICK)  # of the quick clock: a busy machine is no stall
-
-
-def probe(number: int = 0, *, shard: int = 0, shards: int = 1, **options) -> Report | None:
-    """Run the slice of that number from the start."""
-    return probe_at(START + number * LENGTH, shard=shard, shards=shards, **options)
-
-
-def probe_at(minute: datetime, *, shard: int = 0, shards: int = 1, begins: datetime | None = None, **options):
-    async def run() -> Report | None:
-        one = Prober(allow_loopback=True, clock=QuickClock(begins or minute), **options)
-        return await one.run(shard, shards, minute)
-
-    return asyncio.run(run())
-
-
-def endpoints(server: Receiver, count: int = 1, **fields) -> list[Endpoint]:
-    workload = WorkloadFactory(base_url=server.url)
-    made = EndpointFactory.create_batch(
-        count, workload=workload, **{"interval_seconds": 10, "slow_ms": 30_000, **fields}
-    )
-    Endpoint.objects.update(updated_at=START - timedelta(days=1))
-    return made
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("short_slices")]
 
 
 def statuses() -> Counter[str]:
@@ -143,7 +91,7 @@ def test_good_answers_wait_for_one_another_and_a_change_does_not(server, monkeyp
     assert batches == [{"healthy": 40}], "also when nobody has asked them before"
 
     batches.clear()
-    monkeypatch.setattr(sys.modules[__name__], "QUICK", 5)
+    monkeypatch.setattr(quick, "QUICK", 5)
     server.starts_over(Reply(503), *[Reply(200)] * 38, Reply(200))
     probe(1)
     assert batches[0]["failed"] == 1
@@ -182,7 +130,7 @@ def test_garbage_is_looked_for_as_usual_after_a_slice(server):
         await asyncio.gather(*(one.run(0, 1, START) for one in made))
 
     asyncio.run(run())
-    assert during == [(prober.GARBAGE, True)]
+    assert during == [(garbage.SELDOM, True)]
     assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
 
 

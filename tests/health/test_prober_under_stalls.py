@@ -12,20 +12,12 @@ from apps.health import prober, recording, slices, watched
 from apps.health.models import EndpointCheck, ProbeSlice
 from apps.health.prober import Prober, Report
 from apps.health.rules import schedule
-from tests.health.test_prober import (
-    LENGTH,
-    START,
-    QuickClock,
-    _short,  # noqa: F401  (a fixture of this module, too)
-    endpoints,
-    probe,
-    server,  # noqa: F401  (as above)
-)
+from tests.health.quick import LENGTH, START, QuickClock, endpoints, probe
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("short_slices")]
 
 
-def test_whoever_was_kept_waiting_says_at_once_that_he_lives_and_takes_nobody_for_dead_yet(server, monkeypatch):  # noqa: F811
+def test_whoever_was_kept_waiting_says_at_once_that_he_lives_and_takes_nobody_for_dead_yet(server, monkeypatch):
     """After a freeze all look dead to each other until each of them has had the time to speak."""
     endpoints(server)
     ProbeSlice.objects.create(shard=0, shards=1, starts_at=START - LENGTH, holder="frozen too", beat_at=START - LENGTH)
@@ -55,7 +47,7 @@ def test_whoever_was_kept_waiting_says_at_once_that_he_lives_and_takes_nobody_fo
     assert first - beats[2] > 0.16
 
 
-def test_a_clock_that_jumps_within_a_slice_makes_nobody_look_dead(server, monkeypatch):  # noqa: F811
+def test_a_clock_that_jumps_within_a_slice_makes_nobody_look_dead(server, monkeypatch):
     """Every sign of life is ten minutes old then, until each has given a new one."""
     endpoints(server)
     done: list[tuple[str, datetime, float]] = []
@@ -105,7 +97,7 @@ def test_an_owner_who_speaks_up_in_the_last_moment_keeps_his_slice():
     assert ProbeSlice.objects.get().holder == "slow"
 
 
-def test_a_database_that_comes_back_after_the_last_moment_still_gets_all_checks(server, monkeypatch):  # noqa: F811
+def test_a_database_that_comes_back_after_the_last_moment_still_gets_all_checks(server, monkeypatch):
     endpoints(server, 12)
     monkeypatch.setattr(prober, "GIVE_UP", timedelta(seconds=5))
     monkeypatch.setattr(recording, "ROWS_OF_ONE_STATEMENT", 5)
@@ -126,7 +118,7 @@ def test_a_database_that_comes_back_after_the_last_moment_still_gets_all_checks(
     assert ProbeSlice.objects.get().finished_at is not None
 
 
-def test_a_database_that_takes_nothing_costs_the_checks_and_ends_the_slice_all_the_same(server, monkeypatch):  # noqa: F811
+def test_a_database_that_takes_nothing_costs_the_checks_and_ends_the_slice_all_the_same(server, monkeypatch):
     endpoints(server, 3)
     monkeypatch.setattr(prober, "GIVE_UP", timedelta(seconds=5))
 
@@ -142,7 +134,7 @@ def test_a_database_that_takes_nothing_costs_the_checks_and_ends_the_slice_all_t
     assert ProbeSlice.objects.get().finished_at is None, "who takes it over checks again"
 
 
-def test_checks_that_are_late_begin_over_some_seconds_and_not_all_at_once(server):  # noqa: F811
+def test_checks_that_are_late_begin_over_some_seconds_and_not_all_at_once(server):
     endpoints(server, 60)
     planned: list[float] = []
 
@@ -164,7 +156,7 @@ def test_checks_that_are_late_begin_over_some_seconds_and_not_all_at_once(server
     assert max(planned) - min(planned) > 2
 
 
-def test_a_slice_whose_time_comes_while_the_database_is_away_begins_when_it_is_back(server, monkeypatch):  # noqa: F811
+def test_a_slice_whose_time_comes_while_the_database_is_away_begins_when_it_is_back(server, monkeypatch):
     """And is not left to the next minute; although the answer to its claim was lost."""
     endpoints(server, 12)
     claim, load, tries = slices.claim, watched.of_shard, []
