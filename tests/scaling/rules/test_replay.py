@@ -136,6 +136,12 @@ def test_gaps_bounds_and_late_samples_by_hand():
     assert [(one.at - BASE, one.action, one.after) for one in difference] == [(1200, HOLD, 3), (1200, DOWN, 2)]
 
 
+def test_a_minute_in_which_nothing_should_have_run_has_no_figure():
+    minutes = [Minute(BASE + 60 * place, 0) for place in range(20)] + minutes_of(*[100] * 40, at=BASE + 1200)
+    found = replay(POLICY, History(minutes), start=BASE, end=BASE + 3600)
+    assert (found.figures.minutes_known, found.figures.minutes_above_own_threshold) == (40, 0)
+
+
 def test_an_action_that_undoes_the_one_before_it_is_counted_as_thrash():
     policy = replace(POLICY, scale_down_cooldown_seconds=0, evaluation_period_seconds=60, datapoints_to_trigger=1)
     found = replay(policy, History(minutes_of(*[190, 190, 20, 20] * 4)), start=BASE + 60, end=BASE + 960)
