@@ -148,7 +148,7 @@ def test_a_run_without_tests_starts_no_server(run: Run, option: str) -> None:
 @pytest.mark.parametrize(("sent", "workers"), [(signal.SIGINT, "-n1"), (signal.SIGINT, "-n0"), (signal.SIGTERM, "-n0")])
 def test_an_interrupted_run_leaves_neither_server_nor_folder(run: Run, sent: signal.Signals, workers: str) -> None:
     process = run.start(workers, "-k", "waits")
-    wait_until(lambda: process.poll() is not None or (run.folder / "waiting.json").exists(), seconds=60)
+    wait_until(lambda: process.poll() is not None or (run.folder / "waiting.json").exists())
     folder = Path(run.environment("waiting")[RUN_FOLDER_VARIABLE])
     servers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
     assert len(servers) >= 4  # a shared and a private one of each kind
