@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.db.models import Q
 
 from apps.core import audit, ids, inserts
 from apps.core.errors import Conflict, Invalid
 from apps.core.models import MAX_REASON
+from apps.core.reads import Reader
 from apps.core.redaction import redact
 from apps.core.wake import wake
 from apps.deployments.choices import DeploymentKind, DeploymentStatus, StepKind
 from apps.deployments.models import OPEN, Deployment, DeploymentStep, FailedVersion
 from apps.deployments.rules import transitions
 from apps.inventory import services as inventory
-from apps.inventory.models import Workload
+from apps.inventory.models import Service, Workload
 
 logger = logging.getLogger(__name__)
 
@@ -60,34 +61,44 @@ def audit_entry(
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What there is at all of that which a new deployment has to heed."""
+    """A workload, and what there is at all of that which a new deployment on it has to heed."""
 
+    workload: Workload
     variable_rules: bool
     databases: bool
-    failure: bool  # of this version on this workload
+    failure: bool  # of this version
     freeze: bool  # a maintenance window that forbids deployments, for whom and when ever
     in_this_second: bool  # a deployment that has the first identifier of this second
-    observed: bool  # one that others have announced for this workload and not ended
+    observed: bool  # one that others have announced and not ended
 
 
-def known(row: Deployment, *, now: datetime) -> Known:
-    """Ask for all of it at once: most deployments have nothing of it, and then no further question is needed."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT EXISTS (SELECT 1 FROM environment_variable_rules WHERE service_id = %s),
-                   EXISTS (SELECT 1 FROM `databases` WHERE service_id = %s AND environment = %s),
-                   EXISTS (SELECT 1 FROM failed_versions WHERE workload_id = %s AND version = %s),
-                   EXISTS (SELECT 1 FROM maintenance_windows WHERE freeze_deployments AND cancelled_at IS NULL),
-                   EXISTS (SELECT 1 FROM deployments WHERE id = %s),
-                   EXISTS (SELECT 1 FROM deployments WHERE workload_id = %s AND completed_at IS NULL AND observed)
-            """,
-            [
-                *(row.service_id, row.service_id, row.environment, row.workload_id, row.version, _stem(now)),
-                row.workload_id,
-            ],
+# For each report of CI, in one statement: most deployments have nothing of it, and then no further question is needed.
+_WORKLOAD = Reader(
+    Workload,
+    "JOIN services ON services.id = workloads.service_id WHERE services.slug = %s AND workloads.environment = %s",
+    extra=(
+        "services.slug",
+        "EXISTS (SELECT 1 FROM environment_variable_rules WHERE service_id = services.id)",
+        "EXISTS (SELECT 1 FROM `databases` WHERE service_id = services.id AND environment = workloads.environment)",
+        "EXISTS (SELECT 1 FROM failed_versions WHERE workload_id = workloads.id AND version = %s)",
+        "EXISTS (SELECT 1 FROM maintenance_windows WHERE freeze_deployments AND cancelled_at IS NULL)",
+        "EXISTS (SELECT 1 FROM deployments WHERE id = %s)",
+        "EXISTS (SELECT 1 FROM deployments WHERE workload_id = workloads.id AND completed_at IS NULL AND observed)",
+    ),
+)
+
+
+def known(*, service: str, environment: str, version: str, now: datetime) -> Known:
+    """Raises Invalid when there is no such workload. Of its service the slug alone is read."""
+    found = _WORKLOAD.first([version, _stem(now), service, environment])
+    if found is None:
+        raise Invalid(
+            f"There is no workload {service}/{environment}: add it under Inventory, Workloads first."[:200],
+            field="service",
         )
-        return Known(*map(bool, cursor.fetchone()))
+    workload, (slug, *facts) = found
+    workload.service = Service.from_db(workload._state.db, ("id", "slug"), (workload.service_id, slug))
+    return Known(workload, *map(bool, facts))
 
 
 def _stem(now: datetime) -> str:

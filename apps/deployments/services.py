@@ -16,7 +16,7 @@ from apps.alerts import windows
 from apps.backups import services as backups
 from apps.backups.choices import BackupType, Trigger
 from apps.builds.models import Build
-from apps.core import audit
+from apps.core import audit, inserts
 from apps.core.errors import Conflict, Invalid
 from apps.core.redaction import redact
 from apps.core.wake import wake
@@ -24,7 +24,6 @@ from apps.deployments import checks, observation, preparation, records
 from apps.deployments.choices import DeploymentKind, DeploymentStatus, GateVerdict, StepKind
 from apps.deployments.models import Deployment, FailedVersion, Gate
 from apps.deployments.rules import checklist, transitions, variables
-from apps.inventory import services as inventory
 from apps.inventory.models import DEFAULT_SERVICE, Database, Workload, http_url
 
 _URLS = ("deployment_log_url", "deployment_url", "health_check_url")
@@ -35,20 +34,10 @@ REPORTABLE = (
 )
 
 
-def workload_of(*, service: str = DEFAULT_SERVICE, environment: str) -> Workload:
-    """The workload a client names. Raises Invalid when there is none."""
-    found = inventory.find_workload(service=service, environment=environment)
-    if found is None:
-        raise Invalid(
-            f"There is no workload {service}/{environment}: add it under Inventory, Workloads first."[:200],
-            field="service",
-        )
-    return found
-
-
 def start_deployment(
     *,
-    workload: Workload,
+    service: str = DEFAULT_SERVICE,
+    environment: str,
     version: str,
     commit_sha: str,
     triggered_by: str,
@@ -76,9 +65,9 @@ def start_deployment(
 
     `reported`: checklist items CI has settled, such as `{"migrations_run": "passed"}`. `backup`: take a backup of each
     of the workload's databases; only for a queued deployment, which may begin when they are verified.
-    Raises Invalid for wrong input. Raises Conflict while somebody else changes the workload, and, unless
-    `override_reason` is given, when a blocking item has failed, this version has failed here before, or a maintenance
-    window freezes deployments. Then nothing is stored.
+    Raises Invalid for wrong input and for an unknown workload. Raises Conflict while somebody else changes the
+    workload, and, unless `override_reason` is given, when a blocking item has failed, this version has failed here
+    before, or a maintenance window freezes deployments. Then nothing is stored.
     """
     now = timezone.now()
     status = transitions.status_of(status)
@@ -89,14 +78,17 @@ def start_deployment(
             "A backup takes a while: send status queued with it, and start when it is verified.", field="backup"
         )
     commit = transitions.check_commit(commit_sha)
+    version = transitions.check_version(version)
+    reason = records.reason_text(override_reason, required=False)
+    known = records.known(service=service, environment=environment, version=version, now=now)
+    workload = known.workload
     if build is not None:
         _check_build(build, workload, commit)
-    reason = records.reason_text(override_reason, required=False)
     row = Deployment(
         service=workload.service,
         environment=workload.environment,
         workload=workload,
-        version=transitions.check_version(version),
+        version=version,
         commit_sha=commit,
         commit_message=redact(transitions.cut_message(commit_message))[: transitions.MAX_MESSAGE],
         committed_at=transitions.check_past(committed_at, now=now, field="committed_at"),
@@ -121,7 +113,6 @@ def start_deployment(
     _validate(row)
     said = preparation.reported_items(reported or {})
     from_build = [] if "images_tested" in (reported or {}) else checks.built(build)
-    known = records.known(row, now=now)
     demanded = preparation.rules(workload) if known.variable_rules else []
     found = variables.judge(demanded, environment_variables)
     before = checks.before(workload, found if demanded else None, now=now, databases=known.databases)
@@ -137,15 +128,19 @@ def start_deployment(
         verb = "started" if status == DeploymentStatus.IN_PROGRESS else "queued"
         if known.observed:
             observation.merge(row, now=now)
-        records.step(row, StepKind.CREATED, f"{row.version} {verb} by {row.triggered_by}.", by=actor.name, at=now)
-        if reason:
-            records.step(row, StepKind.OVERRIDDEN, f"Started in spite of what blocks: {reason}", by=actor.name, at=now)
-        by = dict.fromkeys((standing.key for standing in said), actor.name)
-        checks.insert(row, standings, by=by, at=now, overridden_by=actor.name if reason else "", override_reason=reason)
+        with inserts.together():
+            records.step(row, StepKind.CREATED, f"{row.version} {verb} by {row.triggered_by}.", by=actor.name, at=now)
+            if reason:
+                text = f"Started in spite of what blocks: {reason}"
+                records.step(row, StepKind.OVERRIDDEN, text, by=actor.name, at=now)
+            by = dict.fromkeys((standing.key for standing in said), actor.name)
+            overridden_by = actor.name if reason else ""
+            checks.insert(row, standings, by=by, at=now, overridden_by=overridden_by, override_reason=reason)
+            after = {"version": row.version, "status": row.status}
+            records.audit_entry(row, "start", actor, reason=reason, after=after)
         preparation.store_variables(row, found)
         if backup:
             _back_up(row, actor)
-        records.audit_entry(row, "start", actor, reason=reason, after={"version": row.version, "status": row.status})
     return row
 
 

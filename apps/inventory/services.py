@@ -10,7 +10,6 @@ from django.forms.models import model_to_dict
 from apps.core import audit, vault
 from apps.core.choices import Environment
 from apps.core.errors import Conflict, Invalid
-from apps.core.reads import Reader
 from apps.inventory.choices import MetricsPreset, Platform
 from apps.inventory.models import OWN_SERVICE, Endpoint, Instance, Service, Workload
 from apps.inventory.platforms import check_settings, destination, takes_secret
@@ -62,24 +61,6 @@ def save(row: Row, *, actor: audit.Actor, platform_secret: str = "") -> Row:
             before={name: value for name, value in before.items() if name in changed},
             after={name: value for name, value in after.items() if name in changed},
         )
-    return row
-
-
-# For each report of CI.
-_WORKLOAD = Reader(
-    Workload,
-    "JOIN services ON services.id = workloads.service_id WHERE services.slug = %s AND workloads.environment = %s",
-    extra=("services.slug",),
-)
-
-
-def find_workload(*, service: str, environment: str) -> Workload | None:
-    """The workload of a service in an environment. Its service knows its slug; whatever else is asked is read then."""
-    found = _WORKLOAD.first([service, environment])
-    if found is None:
-        return None
-    row, (slug,) = found
-    row.service = Service.from_db(row._state.db, ("id", "slug"), (row.service_id, slug))
     return row
 
 

@@ -159,7 +159,8 @@ def test_zeabur_is_mapped_by_the_ids_of_its_platform():
 def started(workload: Workload, **facts: object) -> Deployment:
     """A deployment that run 11900000321 has reported through the API."""
     return services.start_deployment(
-        workload=workload, version="v1.4.3", commit_sha=SHA, triggered_by="ana", actor=Actor.automation("ci"),
+        service=workload.service.slug, environment=workload.environment, version="v1.4.3", commit_sha=SHA,
+        triggered_by="ana", actor=Actor.automation("ci"),
         commit_message="Show prices", github_run_id="11900000321", override_reason="a test", **facts,
     )  # fmt: skip
 

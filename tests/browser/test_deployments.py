@@ -27,8 +27,8 @@ place = WorkloadFactory(service=store, environment="production", gate_window_sec
 InstanceFactory(workload=place, name="store-1", url="")
 DeploymentFactory(workload=place, version="v2.3.0", id=f"deploy_{datetime.now(UTC) - timedelta(hours=2):%Y%m%d_%H%M%S}")
 row = services.start_deployment(
-    workload=place, version="v2.4.0", commit_sha="a1b2c3d4e5f6", triggered_by="ana", actor=ci,
-    commit_message="Show the cart's total <b>at once</b>", reported={"migrations_run": "passed"},
+    service="store", environment="production", version="v2.4.0", commit_sha="a1b2c3d4e5f6", triggered_by="ana",
+    actor=ci, commit_message="Show the cart's total <b>at once</b>", reported={"migrations_run": "passed"},
     override_reason="the instance pushes its samples")
 services.finish(deployment=row, actor=ci)
 for _ in range(4):
@@ -37,7 +37,7 @@ cafe = WorkloadFactory(service=ServiceFactory(slug="cafe"), environment="product
 InstanceFactory(workload=cafe, name="cafe-1", id="cafe-1", url="")
 DeploymentFactory(workload=cafe, version="v0.9.0", id=f"deploy_{datetime.now(UTC) - timedelta(hours=1):%Y%m%d_%H%M%S}")
 open_one = services.start_deployment(
-    workload=cafe, version="v1.0.0", commit_sha="c0ffee00", triggered_by="mario", actor=ci)
+    service="cafe", environment="production", version="v1.0.0", commit_sha="c0ffee00", triggered_by="mario", actor=ci)
 services.finish(deployment=open_one, actor=ci)
 """
 

@@ -325,8 +325,8 @@ def test_the_overview_says_what_each_workload_runs_and_what_is_under_way(sign_in
     deploy(ill, version="v2.0.1")
     bad = deploy(ill, version="v2.0.2", status="failed", id="deploy_99990101_000000")
     running = start_deployment(
-        workload=busy, version="v3.0.1", commit_sha="abcdef0", triggered_by="mario", actor=Actor.automation("ci"),
-        override_reason="no instance yet",
+        service="busy", environment=busy.environment, version="v3.0.1", commit_sha="abcdef0", triggered_by="mario",
+        actor=Actor.automation("ci"), override_reason="no instance yet",
     )  # fmt: skip
     WorkloadFactory(service=ServiceFactory(slug="never"))
 

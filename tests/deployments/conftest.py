@@ -60,7 +60,8 @@ def watched(app: App, platform: Receiver) -> Workload:
 def started(workload: Workload, version: str = "v1.0.0", **options: object) -> Deployment:
     return services.start_deployment(
         **{
-            "workload": workload,
+            "service": workload.service.slug,
+            "environment": workload.environment,
             "version": version,
             "commit_sha": COMMIT,
             "triggered_by": "ana",

@@ -267,12 +267,11 @@ def start_deployment(request: ApiRequest, body: DeploymentGiven) -> Status[Any]:
     unless `override_reason` says why.
     """
     told = body.model_dump(
-        exclude={"service", "environment", "checklist", "environment_variables", "triggered_by", "build_id"},
+        exclude={"checklist", "environment_variables", "triggered_by", "build_id"},
         exclude_none=True,
     )
     try:
         row = services.start_deployment(
-            workload=services.workload_of(service=body.service, environment=body.environment),
             actor=actor(request),
             triggered_by=body.triggered_by or request.token.name,
             build=_build(body.build_id),
