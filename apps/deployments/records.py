@@ -114,10 +114,10 @@ def insert(row: Deployment, *, now: datetime, lock_of: str | None = None, taken:
     if that is known. Raises Conflict while somebody else changes the workload.
     """
     stem = _stem(now)
-    keys = [stem, *(f"{stem}_{ids.in_order(now, number)}" for number in range(8))]
     if taken is None:  # asked first: a refused insert costs more than a look
         taken = Deployment.objects.filter(pk=stem).exists()
-    for key in keys[taken:]:
+    for number in range(taken, 9):
+        key = f"{stem}_{ids.in_order(now, number - 1)}" if number else stem
         row.pk = key
         # The workload's row first: everybody takes the two in this order, so nobody waits in a circle.
         _lock(row, now=now, lock_of=lock_of)

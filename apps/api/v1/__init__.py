@@ -53,8 +53,9 @@ api = Api(
     parser=BodyParser(),
     renderer=Renderer(),
 )
+# What machines ask all day stands first: one path after another is tried.
 for noun in (
-    *(health_checks, services, instances, endpoints, databases, alerts, maintenance_windows, backups, builds),
-    *(deployments, dora, scaling),
+    *(health_checks, deployments, builds, services, instances, endpoints, databases, alerts, maintenance_windows),
+    *(backups, dora, scaling),
 ):
     api.add_router("", noun.router)
