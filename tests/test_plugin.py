@@ -156,7 +156,7 @@ def test_an_interrupted_run_leaves_neither_server_nor_folder(run: Run, sent: sig
         os.killpg(process.pid, sent)  # Ctrl-C reaches the whole group
     else:
         process.send_signal(sent)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     wait_until(lambda: all(is_gone(pid) for pid in servers))
     assert not folder.exists()

@@ -313,21 +313,33 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[str], str]], ...] = (
 # ---- Secrets the process knows ---------------------------------------------------------------------------------------
 
 _registering = threading.Lock()
-_registered: frozenset[str] = frozenset()
-_known: re.Pattern[str] | None = None
+_registered: dict[str, frozenset[str]] = {}  # secrets with their spellings; replaced, never changed
+_known: tuple[dict[str, frozenset[str]], re.Pattern[str] | None] = (_registered, None)  # for which, the pattern of all
 
 
 def register_secret(value: str) -> None:
     """Hide this exact text from now on wherever it occurs, also url-encoded or escaped as in JSON, HTML and `repr()`.
 
-    Call it for every secret of the configuration. Values below `MIN_REGISTERED` characters are ignored.
+    Call it for every secret of the configuration, as often as it is read. Values below `MIN_REGISTERED` characters are
+    ignored.
     """
-    global _registered, _known
-    if len(value) < MIN_REGISTERED or value in PLACEHOLDER:
+    global _registered
+    if len(value) < MIN_REGISTERED or value in PLACEHOLDER or value in _registered:
         return
     with _registering:
-        _registered |= frozenset(_spellings(value))
-        _known = re.compile("|".join(map(re.escape, sorted(_registered, key=lambda text: (-len(text), text)))))
+        _registered = {**_registered, value: frozenset(_spellings(value))}
+
+
+def _pattern() -> re.Pattern[str] | None:
+    """Every spelling of what is registered, made when a text is to be hidden: many secrets in a row cost one."""
+    global _known
+    made_for, pattern = _known
+    if made_for is not _registered:
+        with _registering:
+            spellings = frozenset().union(*_registered.values())
+            pattern = re.compile("|".join(map(re.escape, sorted(spellings, key=lambda text: (-len(text), text)))))
+            _known = _registered, pattern
+    return pattern
 
 
 def _spellings(value: str) -> Iterator[str]:
@@ -349,9 +361,10 @@ def redact(text: str) -> str:
 
     Takes time linear in the length of the text; `redact(redact(text)) == redact(text)`.
     """
+    known = _pattern()
     for _ in range(MAX_PASSES):
         lower = text.lower()
-        hidden = text if _known is None else _known.sub(PLACEHOLDER, text)
+        hidden = text if known is None else known.sub(PLACEHOLDER, text)
         for words, rule in _RULES:
             for word in words:
                 if word in lower:

@@ -169,6 +169,20 @@ def test_a_registered_secret_is_hidden_in_every_spelling(secret: Secret) -> None
             assert redact(output) == output
 
 
+def test_secrets_that_are_read_again_and_again_or_by_the_hundred_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    compile_it = re.compile
+    secrets = [f"Secret-{number}-of-a-platform" for number in range(300)]
+    with known(*secrets):
+        monkeypatch.setattr(redaction.re, "compile", lambda text: made.append(text) or compile_it(text))
+        assert redact(f"a {secrets[0]} and {secrets[299]}") == "a [redacted] and [redacted]"
+        for secret in secrets:
+            register_secret(secret)
+            assert secret not in redact(secret)
+        monkeypatch.undo()
+    assert len(made) == 1
+
+
 def test_the_longest_registered_secret_wins_and_short_ones_are_ignored() -> None:
     with known("correct-horse", "correct-horse-battery", "short", "", "[redacted]", "redacted"):
         assert redact("a correct-horse-battery b correct-horse c short redacted") == (
