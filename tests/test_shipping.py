@@ -39,6 +39,16 @@ def examples() -> dict[str, str]:
     return dict(re.findall(r"^#([A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 
 
+@pytest.mark.parametrize("kind", ["md", "html", "css", "js", "txt", "example"])
+def test_no_merge_was_left_half_done(kind: str) -> None:
+    """Where no other check would stumble over its marks."""
+    above = ("apps", "bench", "docker", "docs", "pulsewatch", "requirements", "tests")
+    files = [*ROOT.glob(f"*.{kind}"), *(file for name in above for file in (ROOT / name).rglob(f"*.{kind}"))]
+    assert files
+    mark = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+    assert not [str(file) for file in files if mark.search(file.read_text(errors="replace"))]
+
+
 def test_the_search_for_variables_finds_them() -> None:
     assert {"SECRET_KEY", "DATABASE_URL", "DEBUG", "PORT", "READY_TIMEOUT_SECONDS", "CORS_ORIGINS"} <= SETTINGS
 
