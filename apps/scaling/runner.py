@@ -323,7 +323,7 @@ def act(event_id: str, *, now: datetime) -> ScalingEvent | None:
         return None
     event = ScalingEvent.objects.select_related("workload__service").get(pk=event_id)
     try:
-        error = _change(event)
+        error = _change(event, now)
     except PlatformError as fault:
         error = str(fault)
     records.settle(event, error=error, now=datetime.now(UTC))
@@ -342,7 +342,7 @@ def act(event_id: str, *, now: datetime) -> ScalingEvent | None:
     return event
 
 
-def _change(event: ScalingEvent) -> str:
+def _change(event: ScalingEvent, now: datetime) -> str:
     """Bring the platform to the intended count; why not, or empty. Raises PlatformError."""
     scaler = scaler_of(event.workload)
     if scaler is None:
@@ -356,8 +356,8 @@ def _change(event: ScalingEvent) -> str:
                 f"Somebody else had changed the count from {event.instances_before} to {seen.desired} meanwhile; the "
                 "next window decides anew."
             )
-        if StopSwitch.objects.filter(on=True).exists():
-            return "The stop switch was turned on before the change was made."
+        if withdrawn := _withdrawn(event, now):
+            return f"{withdrawn} before the change was made."
     else:
         ScalingEvent.objects.filter(pk=event.pk).update(instances_before=seen.desired)
     try:
@@ -368,6 +368,18 @@ def _change(event: ScalingEvent) -> str:
         # The answer may have been lost on its way, and not the order.
         return "" if _runs(scaler, event.instances_after) else str(fault)
     return _unconfirmed(scaler, event.instances_after)
+
+
+def _withdrawn(event: ScalingEvent, now: datetime) -> str:
+    """What somebody has done since the decision so that nothing be changed; empty: nothing."""
+    if StopSwitch.objects.filter(on=True).exists():
+        return "The stop switch was turned on"
+    policy = ScalingPolicy.objects.filter(service=event.service_id, environment=event.environment, enabled=True).first()
+    if policy is None:
+        return "The policy was switched off"
+    if policy.paused_until is not None and policy.paused_until > now:
+        return f"{policy.paused_by} paused the policy ({policy.paused_reason})"
+    return ""
 
 
 def _runs(scaler: Scaler, wanted: int) -> bool:

@@ -236,12 +236,36 @@ def test_the_stop_switch_and_a_pause_hold(policy, twin):
     assert (decision.reason, twin.asked) == ("held: the stop switch is on", [])
 
 
-def test_the_stop_switch_is_heeded_between_the_decision_and_the_act(policy, twin):
+@pytest.mark.parametrize("how", ["stop switch", "paused", "off", "deleted"])
+def test_what_forbids_a_change_is_heeded_between_the_decision_and_the_act_too(policy, twin, how):
     minutes(workload_of(policy), 90)
     runner.tick(NOW)
-    core.set_stop_switch(on=True, reason="incident", actor=ME)
+    if how == "stop switch":
+        core.set_stop_switch(on=True, reason="incident", actor=ME)
+    elif how == "paused":
+        services.pause(policy=policy, until=datetime.now(UTC) + timedelta(days=1), reason="load test", actor=ME)
+    elif how == "off":
+        ScalingPolicy.objects.update(enabled=False)
+    else:
+        ScalingDecision.objects.all().delete()
+        ScalingPolicy.objects.all().delete()
+
     event = runner.act(ScalingEvent.objects.get().pk, now=NOW)
+
     assert (event.success, twin.asked) == (False, [])
+    said = {
+        "stop switch": "The stop switch was turned on before the change was made.",
+        "paused": "test paused the policy (load test) before the change was made.",
+    }
+    assert event.error_message == said.get(how, "The policy was switched off before the change was made.")
+    assert workload_of(policy).change_lock is None
+
+
+def test_a_pause_that_is_over_holds_nothing(policy, twin):
+    minutes(workload_of(policy), 90)
+    runner.tick(NOW)
+    ScalingPolicy.objects.update(paused_until=NOW - timedelta(seconds=1), paused_by="ana", paused_reason="over")
+    assert runner.act(ScalingEvent.objects.get().pk, now=NOW).success
 
 
 def test_without_samples_nothing_is_decided(policy, twin):

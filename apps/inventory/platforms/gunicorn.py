@@ -50,6 +50,8 @@ class Gunicorn:
             master = self._master()
             try:
                 os.kill(master.pid, signal.SIGTTIN if to > before else signal.SIGTTOU)
+            except ProcessLookupError as error:
+                raise PlatformUnavailable(self._gone()) from error
             except OSError as error:
                 raise PlatformError(self._no_right(master.pid)) from error
             before = self._followed(before, before + (1 if to > before else -1))
@@ -71,10 +73,9 @@ class Gunicorn:
     def _workers(self) -> list[psutil.Process]:
         master = self._master()
         try:
-            children = master.children()
-            return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-        except psutil.NoSuchProcess:
-            return [child for child in self._master().children() if child.is_running()]
+            return [child for child in master.children() if _lives(child)]
+        except psutil.NoSuchProcess as error:
+            raise PlatformUnavailable(self._gone()) from error
         except psutil.AccessDenied as error:
             raise PlatformError(self._no_right(master.pid)) from error
 
@@ -93,7 +94,7 @@ class Gunicorn:
                 f"{self.pid_file} or its process cannot be read: run the worker as gunicorn's user."
             ) from error
         except (ValueError, psutil.NoSuchProcess) as error:
-            raise PlatformUnavailable(f"The gunicorn that {self.pid_file} names does not run: start it.") from error
+            raise PlatformUnavailable(self._gone()) from error
         # `python -m gunicorn`, `/usr/bin/python /usr/bin/gunicorn`, or the title it gives itself: `gunicorn: master`.
         if not any(Path(word).name.startswith("gunicorn") for word in words[:3]):
             raise PlatformError(
@@ -101,6 +102,16 @@ class Gunicorn:
             )
         return process
 
+    def _gone(self) -> str:
+        return f"The gunicorn that {self.pid_file} names does not run: start it."
+
     @staticmethod
     def _no_right(pid: int) -> str:
         return f"Process {pid} belongs to another user: run the worker as gunicorn's user."
+
+
+def _lives(worker: psutil.Process) -> bool:
+    try:
+        return bool(worker.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from apps.core.errors import Transient
@@ -47,6 +49,36 @@ def test_a_gunicorn_that_does_not_follow_is_said_so(pid_file: Path, monkeypatch:
     scaler(pid_file).scale(3, seen=Count(2))
     scaler(pid_file).scale(2, seen=Count(3))
     assert scaler(pid_file).count().desired == 2
+
+
+def test_a_master_that_dies_between_two_looks_is_said_so(pid_file: Path, monkeypatch: pytest.MonkeyPatch):
+    ended = subprocess.Popen(["sleep", "60"])
+    dying = psutil.Process(ended.pid)
+    ended.kill()
+    ended.wait()
+    gunicorn = scaler(pid_file)
+
+    def nobody(pid: int, number: int) -> None:
+        raise ProcessLookupError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(gunicorn), "_master", lambda _: dying)
+        with pytest.raises(PlatformUnavailable, match="does not run: start it"):
+            gunicorn.count()
+        patch.setattr(type(gunicorn), "_workers", lambda _: [dying, dying])
+        patch.setattr(os, "kill", nobody)
+        with pytest.raises(PlatformUnavailable, match="does not run: start it"):
+            gunicorn.scale(3, seen=Count(2))
+    assert gunicorn.count().desired == 2
+
+
+def test_a_worker_that_ends_while_it_is_counted_counts_no_more(pid_file: Path, monkeypatch: pytest.MonkeyPatch):
+    def ends(worker: psutil.Process) -> str:
+        raise psutil.NoSuchProcess(worker.pid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "status", ends)
+        assert scaler(pid_file).count().desired == 0
 
 
 @pytest.mark.parametrize(
