@@ -140,8 +140,8 @@ def _level(kind: str, text: str, value: float, top: float) -> Level:
 def _measured(minutes: Iterable[Minute], metric: str) -> Iterator[Sample]:
     for minute in minutes:
         load = minute.load(metric)
-        if load.count:
-            yield _sample((minute.at, minute.at + MINUTE, min(FULL, load.total / load.count)))
+        if load.instances:
+            yield _sample((minute.at, minute.at + MINUTE, min(FULL, load.total / load.instances)))
 
 
 def _steps(counts: Sequence[tuple[int, int]], end: datetime) -> Iterator[Sample]:

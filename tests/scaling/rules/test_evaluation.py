@@ -60,7 +60,7 @@ def scenes(draw):
         if draw(st.integers(0, 9)):
             expected = draw(st.integers(0, 4))
             cpu, memory = draw(loads(expected)), draw(loads(expected))
-            minutes.append(Minute(at, expected, max(cpu.count, memory.count), cpu, memory))
+            minutes.append(Minute(at, expected, max(cpu.instances, memory.instances), cpu, memory))
     return policy, minutes, end, draw(st.integers(0, 12)), draw(pasts(end))
 
 
@@ -103,13 +103,13 @@ def test_a_lock_a_pause_or_the_stop_switch_holds_whatever_the_count(scene, held)
 def without(minute, metric):
     """The minute with one report of one metric lost, the lightest that could have been."""
     load = getattr(minute, metric)
-    if not load.count:
+    if not load.instances:
         return minute
-    least = max(0.0, load.total - FULL * (load.count - 1))
-    share = max(least, load.total / load.count)  # any share between the least and 100 may be the lost one
-    lost = Load(load.total - share, load.count - 1, min(load.warming, load.total - share))
-    changed = replace(minute, **{metric: lost})
-    return replace(changed, reported=max(changed.cpu.count, changed.memory.count))
+    least = max(0.0, load.total - FULL * (load.instances - 1))
+    share = max(least, load.total / load.instances)  # any share between the least and 100 may be the lost one
+    lost = Load(load.total - share, load.instances - 1, min(load.warming, load.total - share))
+    changed = minute._replace(**{metric: lost})
+    return changed._replace(reported=max(changed.cpu.instances, changed.memory.instances))
 
 
 @given(scenes(), st.data())
@@ -131,9 +131,9 @@ def test_more_load_never_leads_to_fewer_instances(scene, share):
     policy, minutes, end, count, past = scene
 
     def lighter(load):
-        return Load(load.total * share, load.count, load.warming * share)
+        return Load(load.total * share, load.instances, load.warming * share)
 
-    light = [replace(minute, cpu=lighter(minute.cpu), memory=lighter(minute.memory)) for minute in minutes]
+    light = [minute._replace(cpu=lighter(minute.cpu), memory=lighter(minute.memory)) for minute in minutes]
     assert decide(policy, light, end, count, past).after <= decide(*scene).after
 
 
@@ -224,12 +224,12 @@ def test_a_cooldown_longer_than_the_windows_says_how_long_it_lasts():
 
 
 def test_a_metric_that_was_never_measured_keeps_the_count_until_the_policy_leaves_it_out():
-    minutes = [replace(minute, memory=Load()) for minute in hour(10, 10)]
+    minutes = [minute._replace(memory=Load()) for minute in hour(10, 10)]
     assert decide(POLICY, minutes, END, 3, Past()).reason == (
         "held: memory was not measured, which counts as 100 % on the way down"
     )
     assert decide(replace(POLICY, metrics=(CPU,)), minutes, END, 3, Past()).action == DOWN
-    unmeasured = [replace(minute, cpu=Load()) for minute in hour(10, 10)]
+    unmeasured = [minute._replace(cpu=Load()) for minute in hour(10, 10)]
     assert decide(POLICY, unmeasured, END, 3, Past()).rule == "within"
 
 
